@@ -1,0 +1,67 @@
+# `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+GO ?= go
+# The site to bake in; empty: the lab's, with CA roots made for this checkout.
+SITE ?=
+LAB_SITE := .lab-ca/site.yaml
+BAKED := $(if $(SITE),$(SITE),$(LAB_SITE))
+STRIPPED := -ldflags '-s -w -X main.version=$(VERSION)'
+
+# One set of flags for builds and tests, so that Consul and Vault compile once.
+export GOFLAGS := $(GOFLAGS) -trimpath
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: bin/pawl ## Build bin/pawl; SITE=path bakes another site than the lab's
+
+# The site is compiled in through the compiler's overlay, so that the tree stays clean.
+.PHONY: bin/pawl
+bin/pawl: $(if $(SITE),,$(LAB_SITE))
+	@echo "building bin/pawl with $(BAKED) (the first time takes minutes: Consul is in it)"
+	@$(GO) run ./internal/site/verify '$(BAKED)'
+	@mkdir -p .build
+	@printf '{"Replace": {"%s": "%s"}}\n' "$$(pwd)/internal/site/site.yaml" "$$(realpath '$(BAKED)')" > .build/overlay.json
+	@$(GO) build -overlay .build/overlay.json $(STRIPPED) -o bin/pawl ./cmd/pawl
+
+$(LAB_SITE): bin/pawl-lab
+	@bin/pawl-lab site --out $(LAB_SITE)
+
+.PHONY: bin/pawl-lab bin/pawl-metadata bin/consul bin/lab-vault
+bin/pawl-lab:
+	@echo "building bin/pawl-lab"
+	@$(GO) build $(STRIPPED) -o bin/pawl-lab ./cmd/pawl-lab
+bin/pawl-metadata:
+	@echo "building bin/pawl-metadata"
+	@$(GO) build $(STRIPPED) -o bin/pawl-metadata ./cmd/pawl-metadata
+bin/consul:
+	@echo "building bin/consul, the stock Consul (the first time takes minutes)"
+	@$(GO) build $(STRIPPED) -o bin/consul github.com/hashicorp/consul
+bin/lab-vault:
+	@echo "building bin/lab-vault, the real Vault (the first time takes minutes)"
+	@cd testdata/lab && $(GO) build $(STRIPPED) -o ../../bin/lab-vault ./vault
+
+.PHONY: lab-binaries
+lab-binaries: bin/pawl-lab bin/pawl-metadata bin/consul bin/lab-vault ## Build what the lab is made of
+
+.PHONY: demo
+demo: build lab-binaries ## Start the lab and the agent, watch it reach Serving; Ctrl-C cleans up
+	@bin/pawl-lab demo
+
+.PHONY: demo-outage
+demo-outage: build lab-binaries ## The same with outages of Vault and of Consul
+	@bin/pawl-lab demo --outage
+
+.PHONY: bench-boot
+bench-boot: build lab-binaries ## Time ten boots, from exec to passing in the catalogue
+	@bin/pawl-lab bench-boot
+
+.PHONY: clean
+clean: ## Remove what was built, the lab and its CA
+	@rm -rf bin .build .lab .lab-ca

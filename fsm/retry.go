@@ -1,0 +1,110 @@
+package fsm
+
+import (
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"pawl/internal/failure"
+	"pawl/transitions"
+)
+
+// policy is how patiently one class of failure is asked again.
+type policy struct {
+	initial, limit time.Duration
+	why            string
+}
+
+// policies has a row for each class. The limits decide how soon after an outage
+// the machine is back; issue 3 spreads the transient one by fleet size.
+var policies = map[failure.Class]policy{
+	failure.Transient: {500 * time.Millisecond, 8 * time.Second, "back within seconds of the far end's return"},
+	failure.AuthDead:  {500 * time.Millisecond, 30 * time.Second, "a new credential is asked for at once; a second refusal is no accident"},
+	failure.Config:    {2 * time.Second, time.Minute, "a person must act: ask slowly, but notice the mend within a minute"},
+	failure.Identity:  {5 * time.Second, 5 * time.Minute, "somebody else's identity does not become ours by asking"},
+	failure.Local:     {time.Second, 30 * time.Second, "disks are emptied and ports freed by hand"},
+	failure.Bug:       {time.Second, time.Minute, "ours to mend; the rest goes on"},
+}
+
+const (
+	// calm is how long the machine must have served before attempt counters are cleared (law 5).
+	calm = 60 * time.Second
+	// renewalSpacing is the least time between two renewals (law 5).
+	renewalSpacing = time.Second
+	// jitterShare is how far a wait is moved either way, by dice of our own whose
+	// seed is printed; the library's are global and cannot be replayed.
+	jitterShare = 0.25
+)
+
+// retry is the patience with one action.
+type retry struct {
+	class    failure.Class
+	backoff  *backoff.ExponentialBackOff
+	attempts int
+	// next is when the action may be tried again; wait is how long that was from the failure.
+	next time.Time
+	wait time.Duration
+}
+
+// newBackOff is the one constructor of backoffs, every field written out.
+func newBackOff(p policy) *backoff.ExponentialBackOff {
+	b := &backoff.ExponentialBackOff{
+		InitialInterval:     p.initial,
+		RandomizationFactor: 0,
+		Multiplier:          2,
+		MaxInterval:         p.limit,
+		MaxElapsedTime:      0, // never give up; the default is a quarter of an hour
+		Stop:                backoff.Stop,
+		Clock:               backoff.SystemClock,
+	}
+	b.Reset()
+	return b
+}
+
+// failed notes a failed attempt at now. Counters live on through successes: only
+// calm clears them, so that no chain of attempts between two states can spin.
+func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
+	if r.backoff == nil || r.class != failed.Class {
+		p, known := policies[failed.Class]
+		if !known {
+			p = policies[failure.Bug]
+		}
+		r.class, r.backoff = failed.Class, newBackOff(p)
+	}
+	r.attempts++
+	wait := r.backoff.NextBackOff()
+	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
+	r.wait = max(wait, failed.RetryAfter)
+	r.next = now.Add(r.wait)
+}
+
+// retries is the patience with every action.
+type retries struct {
+	of map[transitions.Action]*retry
+	// renewed is when the last renewal was tried.
+	renewed time.Time
+}
+
+func newRetries() *retries { return &retries{of: map[transitions.Action]*retry{}} }
+
+// get returns the action's retry, made on first use.
+func (r *retries) get(action transitions.Action) *retry {
+	if r.of[action] == nil {
+		r.of[action] = &retry{}
+	}
+	return r.of[action]
+}
+
+// ready returns when the row may be tried, which is not after now when at once.
+func (r *retries) ready(row transitions.Work) time.Time {
+	next := r.get(row.Action).next
+	if row.Renewal && !r.renewed.IsZero() {
+		if spaced := r.renewed.Add(renewalSpacing); spaced.After(next) {
+			next = spaced
+		}
+	}
+	return next
+}
+
+// clear forgets the action's failures.
+func (r *retries) clear(action transitions.Action) { delete(r.of, action) }

@@ -1,0 +1,121 @@
+package transitions
+
+import (
+	"context"
+	"time"
+
+	"pawl/internal/failure"
+	"pawl/states"
+)
+
+// verify shows the candidate's token and certificate to every server.
+func (a *actions) verify(ctx context.Context, held states.Held) (states.Held, error) {
+	epoch := candidate(held)
+	if err := a.Consul.Verify(ctx, held.Identity, epoch); err != nil {
+		if refusedBy(err, failure.RemoteConsul) {
+			epoch.Consul.Refused = true
+		}
+		return vaultFailed(held, epoch, err), err
+	}
+	epoch.Verified = true
+	return withCandidate(held, epoch), nil
+}
+
+// install starts the agent with the candidate, or swaps the candidate into the
+// running one; from then on the candidate is Current, and the epoch it replaced
+// waits to be revoked. Then a server must answer under the new token.
+func (a *actions) install(ctx context.Context, held states.Held) (states.Held, error) {
+	epoch := candidate(held)
+	if err := a.Consul.Install(ctx, held.Identity, epoch); err != nil {
+		return vaultFailed(held, epoch, err), err
+	}
+	if held.Next.Number > 0 {
+		if held.Current.Vault.ID != epoch.Vault.ID {
+			held.Former = withFormer(held.Former, held.Current.Vault)
+		}
+		held.Current, held.Next = epoch, states.Epoch{}
+	}
+	held.Installed = epoch.Credentials()
+	// Every server knew this token a moment ago: where the agent was in good
+	// standing it is out of sight until it has answered, and not dead.
+	if held.Agent.Evidence == states.Good {
+		held.Agent = held.Agent.Lost(a.Now(), "new credentials not yet proven")
+	}
+	held.Agent.Of = epoch.Consul.ID
+	return a.prove(ctx, held)
+}
+
+// unproven: the agent runs with our credentials and no server answered lately.
+func (a *actions) unproven(held states.Held, now time.Time) bool {
+	return held.Evidence(states.ThingConsul, now) != states.Dead &&
+		held.Installed == held.Current.Credentials() &&
+		(held.Agent.Of != held.Current.Consul.ID || a.stale(held.Agent, now))
+}
+
+// prove reads our own token at a server, through the running agent.
+func (a *actions) prove(ctx context.Context, held states.Held) (states.Held, error) {
+	index, err := a.Consul.Prove(ctx)
+	if err != nil {
+		if refusedBy(err, failure.RemoteConsul) {
+			held.Current.Consul.Refused = true
+		}
+		return held, err
+	}
+	held.Agent = held.Agent.SeenGood(a.Now(), held.Current.Consul.ID, index)
+	return held, nil
+}
+
+// unregistered: the agent is in good standing and the registration was not read back lately.
+func (a *actions) unregistered(held states.Held, now time.Time) bool {
+	return held.Evidence(states.ThingAgent, now) == states.Good &&
+		(a.stale(held.Registration, now) || held.Exporter.Evidence == states.Dead)
+}
+
+// register asks the exporter, puts node and service into the catalogue with the
+// answer as the check's first status, and reads both back from a server.
+func (a *actions) register(ctx context.Context, held states.Held) (states.Held, error) {
+	held, exporter := a.scrape(ctx, held)
+	if err := a.Consul.Register(ctx, exporter); err != nil {
+		return a.registrationLost(held, err)
+	}
+	index, found, err := a.Consul.ReadBack(ctx)
+	if err != nil {
+		return a.registrationLost(held, err)
+	}
+	now := a.Now()
+	held.Agent = held.Agent.SeenGood(now, held.Current.Consul.ID, index)
+	if !found {
+		held.Registration = held.Registration.Gone(now, "a server answered: not there")
+		return held, failure.New(failure.Transient, failure.RemoteHost, "read back registration: a server answered that it is not there").
+			WithFix("if this stays, the Consul policy of the role may lack node or service write")
+	}
+	held.Registration = held.Registration.SeenGood(now, held.Current.Consul.ID, index)
+	return held, exporter
+}
+
+func (a *actions) registrationLost(held states.Held, err error) (states.Held, error) {
+	switch {
+	case refusedBy(err, failure.RemoteConsul):
+		held.Current.Consul.Refused = true
+	case failure.Of(err).Class == failure.Transient:
+		held.Registration = held.Registration.Lost(a.Now(), err.Error())
+	default:
+		held.Registration = held.Registration.Gone(a.Now(), err.Error())
+	}
+	return held, err
+}
+
+// unscraped: the exporter was asked before, and is down or was not asked lately.
+func (a *actions) unscraped(held states.Held, now time.Time) bool {
+	return held.Exporter.Evidence != states.Dead && a.stale(held.Exporter, now)
+}
+
+// scrape makes one GET of our own exporter.
+func (a *actions) scrape(ctx context.Context, held states.Held) (states.Held, error) {
+	if err := a.Exporter.Scrape(ctx); err != nil {
+		held.Exporter = held.Exporter.Down(a.Now(), err.Error())
+		return held, err
+	}
+	held.Exporter = held.Exporter.SeenGood(a.Now(), "", 0)
+	return held, nil
+}

@@ -1,0 +1,156 @@
+package transitions
+
+import (
+	"time"
+
+	"pawl/internal/failure"
+	"pawl/states"
+)
+
+// candidate is the epoch being completed: Next where there is one, else Current.
+func candidate(held states.Held) states.Epoch {
+	if held.Next.Number > 0 {
+		return held.Next
+	}
+	return held.Current
+}
+
+// withCandidate puts the epoch back where candidate took it from.
+func withCandidate(held states.Held, epoch states.Epoch) states.Held {
+	if held.Next.Number > 0 {
+		held.Next = epoch
+	} else {
+		held.Current = epoch
+	}
+	return held
+}
+
+// vaultFailed writes a failure of an epoch's Vault token into the epoch. A
+// candidate that Vault or Consul refuses for good is broken: it will be revoked
+// and dropped while Current goes on untouched (law 3).
+func vaultFailed(held states.Held, epoch states.Epoch, err error) states.Held {
+	failed := failure.Of(err)
+	if failed.Class == failure.AuthDead && failed.Remote == failure.RemoteVault {
+		epoch.Vault.Refused = true
+	}
+	held = withCandidate(held, epoch)
+	if held.Next.Number > 0 && failed.Class != failure.Transient {
+		held = dropNext(held)
+	}
+	return held
+}
+
+// dropNext puts the candidate away: its Vault token, if it has one of its own,
+// goes to those to be revoked.
+func dropNext(held states.Held) states.Held {
+	if held.Next.Vault.ID != held.Current.Vault.ID {
+		held.Former = withFormer(held.Former, held.Next.Vault)
+	}
+	held = blameNext(held)
+	held.Next = states.Epoch{}
+	return held
+}
+
+// withFormer returns a new slice: a published Held is never written in place.
+func withFormer(former []states.VaultToken, token states.VaultToken) []states.VaultToken {
+	if token.Token.Empty() {
+		return former
+	}
+	return append(append([]states.VaultToken(nil), former...), token)
+}
+
+// The blames: which renewal a failed attempt leaves overdue.
+
+func blameToken(held states.Held) states.Held {
+	held.Current.Vault.Failed = true
+	return held
+}
+
+func blameLease(held states.Held) states.Held {
+	held.Current.Consul.Failed = true
+	return held
+}
+
+func blameCertificate(held states.Held) states.Held {
+	held.Current.Certificate.Failed = true
+	return held
+}
+
+func blameReattest(held states.Held) states.Held {
+	held.Current.Vault.ReattestFailed = true
+	return held
+}
+
+// blameNext blames what the candidate was made for: a new epoch, or a new
+// certificate within the current one.
+func blameNext(held states.Held) states.Held {
+	switch {
+	case held.Next.Number == 0:
+		return held
+	case held.Next.Vault.ID == held.Current.Vault.ID:
+		return blameCertificate(held)
+	default:
+		return blameReattest(held)
+	}
+}
+
+// The needs of the epoch's rows. Each is pure.
+
+func tokenDue(held states.Held, now time.Time) bool {
+	return held.Current.Vault.Live(now) && held.Current.Vault.Due(now)
+}
+
+func leaseDue(held states.Held, now time.Time) bool {
+	return held.Current.Vault.Live(now) && held.Current.Consul.Live(now) && held.Current.Consul.Due(now)
+}
+
+// certificateDue: only beside a current epoch that is whole and installed, and
+// not while a candidate is under way, which brings a certificate of its own.
+func certificateDue(held states.Held, now time.Time) bool {
+	return held.Next.Number == 0 && held.Current.Vault.Live(now) && completeAt(held.Current, now) &&
+		held.Installed == held.Current.Credentials() && held.Current.Certificate.Due(now)
+}
+
+// reattesting: a new epoch is due and its login has not been made. A candidate
+// that only brings a certificate makes way at the login.
+func reattesting(held states.Held, now time.Time) bool {
+	return held.Reattest(now) && (held.Next.Number == 0 || held.Next.Vault.ID == held.Current.Vault.ID)
+}
+
+// jwtMissing: for a new epoch the JWT must be fresh, fetched since it was due (law 3).
+func jwtMissing(held states.Held, now time.Time) bool {
+	if reattesting(held, now) {
+		return !held.JWT.Live(now) || held.JWT.Received.Before(held.Current.Vault.ReattestAt)
+	}
+	return !held.Current.Vault.Live(now) && !held.JWT.Live(now)
+}
+
+func loginMissing(held states.Held, now time.Time) bool {
+	return (reattesting(held, now) || !held.Current.Vault.Live(now)) && !jwtMissing(held, now)
+}
+
+func credentialsMissing(held states.Held, now time.Time) bool {
+	epoch := candidate(held)
+	return epoch.Vault.Live(now) && !completeAt(epoch, now)
+}
+
+func completeAt(epoch states.Epoch, now time.Time) bool {
+	return epoch.Gossip.Live(now) && epoch.Certificate.Live(now) && epoch.Consul.Live(now)
+}
+
+func unverified(held states.Held, now time.Time) bool {
+	epoch := candidate(held)
+	return epoch.Vault.Live(now) && completeAt(epoch, now) && !epoch.Verified
+}
+
+func uninstalled(held states.Held, now time.Time) bool {
+	epoch := candidate(held)
+	return epoch.Vault.Live(now) && completeAt(epoch, now) && epoch.Verified && held.Installed != epoch.Credentials()
+}
+
+// unrevoked: the old is revoked only while the new one is good and Consul
+// answers, since Vault leaves an immortal token where Consul does not (law 3).
+func unrevoked(held states.Held, now time.Time) bool {
+	return len(held.Former) > 0 && held.Evidence(states.ThingConsul, now) == states.Good &&
+		held.Evidence(states.ThingAgent, now) == states.Good
+}

@@ -1,0 +1,83 @@
+package transitions
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"pawl/internal/failure"
+	"pawl/states"
+)
+
+// issue fetches what the candidate epoch lacks: gossip key and certificate side
+// by side, and the Consul token last and only when both are there, since each
+// one leaves a token behind in Consul. What was got stays, whatever else failed.
+func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, error) {
+	epoch := candidate(held)
+	token, now := epoch.Vault.Token, a.Now()
+	epoch.Verified = false
+
+	var side sync.WaitGroup
+	var gossipErr, certificateErr error
+	if !epoch.Gossip.Live(now) {
+		side.Go(func() {
+			var grant GossipGrant
+			if grant, gossipErr = a.Vault.ReadGossipKey(ctx, token); gossipErr == nil {
+				epoch.Gossip = states.GossipKey{Life: states.NewLife(grant.ID, now, 0, 0), Key: grant.Key}
+			}
+		})
+	}
+	if !epoch.Certificate.Live(now) {
+		side.Go(func() {
+			var certificate states.Certificate
+			if certificate, certificateErr = a.signCertificate(ctx, epoch, held.Identity.Node); certificateErr == nil {
+				epoch.Certificate = certificate
+			}
+		})
+	}
+	side.Wait()
+	if err := worst(gossipErr, certificateErr); err != nil {
+		return vaultFailed(held, epoch, err), err
+	}
+	if !epoch.Consul.Live(now) {
+		grant, err := a.Vault.IssueConsulToken(ctx, token)
+		if err != nil {
+			return vaultFailed(held, epoch, err), err
+		}
+		epoch.Consul = states.ConsulToken{
+			Life:  states.NewLife(grant.Accessor, a.Now(), grant.TTL, a.Roll()),
+			Token: grant.Token, Lease: grant.Lease,
+		}
+	}
+	return withCandidate(held, epoch), nil
+}
+
+// signCertificate returns a new certificate of the epoch.
+func (a *actions) signCertificate(ctx context.Context, epoch states.Epoch, node string) (states.Certificate, error) {
+	grant, err := a.Vault.SignCertificate(ctx, epoch.Vault.Token, node)
+	if err != nil {
+		return states.Certificate{}, err
+	}
+	return states.Certificate{
+		Life:  states.NewLife(grant.Serial, a.Now(), grant.TTL, a.Roll()),
+		Chain: grant.Chain, Key: grant.Key,
+	}, nil
+}
+
+// worst returns the error to go by when two attempts ran side by side: a refusal
+// says more than a silence. The other one is kept in the text.
+func worst(first, second error) error {
+	switch {
+	case first == nil:
+		return second
+	case second == nil, first.Error() == second.Error():
+		return first
+	}
+	chosen := failure.Of(first)
+	if chosen.Class == failure.Transient {
+		chosen = failure.Of(second)
+	}
+	joined := *chosen
+	joined.Err = errors.Join(first, second)
+	return &joined
+}
