@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"pawl/fsm"
+	"pawl/internal/logs"
+	"pawl/internal/metadata"
+	"pawl/internal/secret"
+	"pawl/internal/service"
+	"pawl/internal/site"
+	"pawl/internal/status"
+	"pawl/internal/vault"
+	"pawl/states"
+	"pawl/transitions"
+)
+
+// The one runtime setting (design.md 1).
+const (
+	registerFlag     = "register-node-exporter"
+	registerVariable = "PAWL_REGISTER_NODE_EXPORTER"
+)
+
+const (
+	// leaveTimeout: Consul's leave takes about four seconds.
+	leaveTimeout = 6 * time.Second
+	// revokeTimeout bounds giving back what is held, after the leave.
+	revokeTimeout = 2 * time.Second
+	// stopTimeout is the whole of SIGTERM: exit within ten seconds, whatever hangs.
+	stopTimeout = 9500 * time.Millisecond
+)
+
+// environment is what every part is made from.
+type environment struct {
+	site      site.Site
+	log       *slog.Logger
+	registers bool
+}
+
+func runCommand() *cobra.Command {
+	var register bool
+	command := &cobra.Command{
+		Use: "run", Short: "Run the agent", Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			registers, err := registerSetting(cmd.Flags().Changed(registerFlag), register, os.Getenv(registerVariable))
+			if err != nil {
+				return usage(err)
+			}
+			constants, err := site.Baked()
+			if err != nil {
+				return fmt.Errorf("read the baked site: %w", err)
+			}
+			level, err := logs.ParseLevel(constants.LogLevel)
+			if err != nil {
+				return err
+			}
+			return run(environment{site: constants, log: logs.New(os.Stderr, logs.Text, level), registers: registers})
+		},
+	}
+	command.Flags().BoolVar(&register, registerFlag, true, "register node_exporter in Consul (environment: "+registerVariable+")")
+	return command
+}
+
+// registerSetting reads the one runtime setting: the flag wins over the variable.
+func registerSetting(flagGiven, flag bool, variable string) (bool, error) {
+	if flagGiven || variable == "" {
+		return flag, nil
+	}
+	registers, err := strconv.ParseBool(variable)
+	if err != nil {
+		return false, fmt.Errorf("read %s: %q is neither true nor false", registerVariable, variable)
+	}
+	return registers, nil
+}
+
+// run wires everything, top to bottom, and runs it until SIGTERM.
+func run(of environment) error {
+	started := time.Now()
+	logs.RedirectStandard(of.log)
+	seed := rand.Uint64()
+	of.log.Debug("starting", "version", version, "site", of.site.Name, "site_hash", of.site.Hash(), "seed", seed)
+	for _, warning := range of.site.Warnings(started) {
+		of.log.Warn("site", "warning", warning)
+	}
+
+	vaultClient, err := vault.New(of.site)
+	if err != nil {
+		return fmt.Errorf("make the vault client: %w", err)
+	}
+	var machine *fsm.Machine
+	var supervisor *service.Supervisor
+	source := status.Source{
+		About: status.About{Version: version, Site: of.site.Name, SiteHash: of.site.Hash(),
+			PID: os.Getpid(), Started: started, Registers: of.registers},
+		Snapshot: func() *fsm.Snapshot { return machine.Snapshot() },
+		Services: func() []service.Status { return supervisor.Status() },
+		Now:      time.Now,
+	}
+	services := newServices(of, source)
+
+	settings := transitions.Settings{ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed)}
+	machine, err = fsm.New(fsm.Options{
+		Arrows: transitions.Arrows(),
+		Work: transitions.Table(transitions.Ports{
+			Metadata: metadata.NewClient(of.site.Metadata), Vault: vaultClient,
+			Consul: services.consul, Exporter: services.exporter,
+		}, settings),
+		Settings: settings,
+		Log:      of.log,
+		Refresh:  func(held states.Held) { supervisor.Refresh(held) },
+	})
+	if err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	supervisor, err = supervise(of.log, serviceTable(services), machine, ended)
+	if err != nil {
+		return err
+	}
+
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
+	return live(of.log, machine, supervisor, vaultClient, source, signals, ended)
+}
+
+// live runs machine and services until a signal or a fatal service ends them.
+func live(log *slog.Logger, machine *fsm.Machine, supervisor *service.Supervisor, tokens revoker, source status.Source, signals <-chan os.Signal, fatal <-chan error) error {
+	machineContext, stopMachine := context.WithCancel(context.Background())
+	defer stopMachine()
+	servicesContext, stopServices := context.WithCancel(context.Background())
+	defer stopServices()
+
+	held := make(chan states.Held, 1)
+	go func() { held <- machine.Run(machineContext) }()
+	stopped := make(chan error, 1)
+	go func() { stopped <- supervisor.Serve(servicesContext) }()
+
+	var why error
+	for waiting := true; waiting; {
+		select {
+		case received := <-signals:
+			if received == syscall.SIGUSR1 {
+				if err := source.Dump(os.Stderr); err != nil {
+					log.Error("cannot dump", "error", err)
+				}
+				continue
+			}
+			log.Debug("stopping", "signal", received.String())
+			waiting = false
+		case why = <-fatal:
+			waiting = false
+		}
+	}
+	// From here every second counts, and a second signal ends it at once.
+	go func() {
+		limit := time.NewTimer(stopTimeout)
+		for {
+			select {
+			case received := <-signals:
+				if received != syscall.SIGUSR1 {
+					os.Exit(exitFailed)
+				}
+			case <-limit.C:
+				log.Warn("stopped without finishing", "after", stopTimeout)
+				os.Exit(0)
+			}
+		}
+	}()
+	stopMachine()
+	last := <-held
+	stopServices()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			log.Warn("services did not stop", "error", err)
+		}
+	case <-time.After(leaveTimeout):
+		log.Warn("services did not stop in time", "after", leaveTimeout)
+	}
+	giveBack(log, tokens, last)
+	if why != nil {
+		log.Error("giving up", "error", why, "exit", exitRestart)
+		return exitCode(exitRestart)
+	}
+	return nil
+}
+
+// supervise builds the supervisor of the service table and tells the machine what happens to the services.
+func supervise(log *slog.Logger, table []serviceRow, machine *fsm.Machine, fatal chan<- error) (*service.Supervisor, error) {
+	list := make([]service.Service, 0, len(table))
+	rows := map[string]serviceRow{}
+	for _, row := range table {
+		list = append(list, row.service)
+		rows[row.service.Name()] = row
+	}
+	return service.NewSupervisor(list, log, func(news service.News) {
+		row := rows[news.Service]
+		switch news.Kind {
+		case service.Failed, service.Panicked, service.GaveUp:
+			machine.Tell(row.stopped(fmt.Sprintf("%s %s: %v", news.Service, news.Kind, news.Err)))
+		default:
+			return
+		}
+		// The first failure is followed by restarts; it is those that are counted.
+		if news.Kind == service.GaveUp || row.restarts > 0 && news.Recent > row.restarts {
+			select {
+			case fatal <- fmt.Errorf("service %s: %w", news.Service, news.Err):
+			default: // one reason to end is enough
+			}
+		}
+	})
+}
+
+// revoker is what giving back needs of Vault.
+type revoker interface {
+	RevokeToken(ctx context.Context, token secret.Secret) error
+}
+
+// giveBack revokes every Vault token that is held, and with each what was leased
+// under it. Best effort: what cannot be given back expires.
+func giveBack(log *slog.Logger, vault revoker, held states.Held) {
+	ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
+	defer cancel()
+	tokens := append([]states.VaultToken{held.Current.Vault}, held.Former...)
+	if held.Next.Vault.ID != held.Current.Vault.ID {
+		tokens = append(tokens, held.Next.Vault)
+	}
+	for _, token := range tokens {
+		if token.Token.Empty() {
+			continue
+		}
+		if err := vault.RevokeToken(ctx, token.Token); err != nil && !errors.Is(err, context.Canceled) {
+			log.Warn("cannot revoke", "accessor", token.ID, "error", err)
+		}
+	}
+}
+
+// newDice returns dice that can be thrown again from the printed seed. Safe from
+// any goroutine: an attempt that was given up may still throw.
+func newDice(seed uint64) func() float64 {
+	var lock sync.Mutex
+	source := rand.New(rand.NewPCG(seed, 0))
+	return func() float64 {
+		lock.Lock()
+		defer lock.Unlock()
+		return source.Float64()
+	}
+}

@@ -1,0 +1,123 @@
+package consulagent
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"pawl/internal/failure"
+	"pawl/states"
+)
+
+// Install starts the agent with the epoch's credentials, or swaps them into the
+// running one, in memory and without a gap. It returns nil when the agent runs
+// with them, knows a server, and a leader answered. The agent stays up when the
+// rest fails. Called on the machine's worker goroutine.
+func (a *Agent) Install(ctx context.Context, identity states.Identity, epoch states.Epoch) error {
+	wanted, err := credentialsOf(identity, epoch)
+	if err != nil {
+		return err
+	}
+	running, err := a.demand(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	if err := a.swap(running, wanted); err != nil {
+		return err
+	}
+	return a.join(ctx, running)
+}
+
+// credentialsOf checks the key pair before anything is touched.
+func credentialsOf(identity states.Identity, epoch states.Epoch) (credentials, error) {
+	wanted := credentials{
+		identity: identity,
+		name:     epoch.Credentials(),
+		token:    epoch.Consul.Token,
+		gossip:   epoch.Gossip.Key,
+		chain:    epoch.Certificate.Chain,
+		key:      epoch.Certificate.Key,
+		issued:   epoch.Consul.Received,
+	}
+	wanted.identity.NodeID = strings.ToLower(identity.NodeID)
+	if wanted.issued.IsZero() {
+		wanted.issued = time.Now()
+	}
+	if _, err := tls.X509KeyPair([]byte(wanted.chain), []byte(wanted.key.Reveal())); err != nil {
+		return wanted, failure.New(failure.Config, failure.RemoteConsul, "install certificate %s: %w", wanted.name.Serial, err).
+			WithFix("look at what the PKI mount of Vault answers to sign")
+	}
+	return wanted, nil
+}
+
+// demand returns the running instance, and has Serve start one if there is none.
+func (a *Agent) demand(ctx context.Context, wanted credentials) (*instance, error) {
+	if running, err := a.running(); err == nil {
+		return running, nil
+	}
+	reply := make(chan started, 1)
+	select {
+	case a.demands <- demand{wanted, reply}:
+	case <-ctx.Done():
+		return nil, failure.New(failure.Local, failure.RemoteConsul, "start agent: its service is not running: %w", ctx.Err())
+	}
+	select {
+	case answer := <-reply:
+		return answer.instance, answer.err
+	case <-ctx.Done():
+		return nil, failure.New(failure.Local, failure.RemoteConsul, "start agent: %w", ctx.Err())
+	}
+}
+
+// swap puts the wanted credentials into the running agent, if it has others.
+func (a *Agent) swap(running *instance, wanted credentials) error {
+	now := running.credentials()
+	if now.identity.Node != wanted.identity.Node || now.identity.NodeID != wanted.identity.NodeID {
+		return failure.New(failure.Identity, failure.RemoteConsul,
+			"install credentials of node %s (%s): the agent runs as %s (%s), and name and id are fixed while it runs",
+			wanted.identity.Node, wanted.identity.NodeID, now.identity.Node, now.identity.NodeID)
+	}
+	// The gossip key of a running agent follows the cluster's own keyring, by gossip;
+	// the one given here is for the next start.
+	a.lock.Lock()
+	a.last = &wanted
+	a.lock.Unlock()
+	if now.name == wanted.name {
+		return nil
+	}
+	if now.name.Serial != wanted.name.Serial {
+		if err := running.deps.TLSConfigurator.UpdateAutoTLSCert(wanted.chain, wanted.key.Reveal()); err != nil {
+			return failure.New(failure.Config, failure.RemoteConsul, "install certificate: %w", err)
+		}
+	}
+	running.setTokens(wanted)
+	running.lock.Lock()
+	running.installed = wanted
+	running.lock.Unlock()
+	if now.name.Serial != wanted.name.Serial {
+		running.retireConnections(a.site.Consul.Datacenter)
+	}
+	return nil
+}
+
+// retireConnections makes the next RPC open a new connection, which shows the new
+// certificate; calls that are under way finish on the old one, which closes after
+// the last of them. Consul's pool does just this with a connection on which a call
+// met the end of the stream, and offers no other way to ask for it.
+func (i *instance) retireConnections(datacenter string) {
+	for _, server := range i.servers() {
+		var reply struct{}
+		_ = i.deps.ConnPool.RPC(datacenter, server.ShortName, server.Addr, "Status.Ping", endOfStream{}, &reply)
+	}
+}
+
+// endOfStream is an argument that cannot be sent: nothing of the call leaves this process.
+type endOfStream struct{}
+
+// MarshalBinary implements encoding.BinaryMarshaler, which Consul's codec asks.
+func (endOfStream) MarshalBinary() ([]byte, error) {
+	return nil, fmt.Errorf("retire this connection: %w", io.EOF)
+}

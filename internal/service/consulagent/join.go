@@ -1,0 +1,155 @@
+package consulagent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/agent/structs"
+
+	"pawl/internal/failure"
+)
+
+const (
+	// leaderTimeout bounds the wait for a known server and a leader inside one
+	// attempt; an election takes less, and the machine asks again.
+	leaderTimeout = 5 * time.Second
+	// serverPoll and leaderPoll are how often the two are looked at: neither tells by
+	// itself. The first look is free; the second is an RPC.
+	serverPoll = 2 * time.Millisecond
+	leaderPoll = 50 * time.Millisecond
+)
+
+// environment guards the environment variable below.
+var environment sync.Mutex
+
+// join makes sure that a server is known and that a leader answers. It resolves
+// the servers anew each time it must join: Consul's own retry_join ends at its
+// first success and would stay lost if all servers were replaced later (F5).
+func (a *Agent) join(ctx context.Context, running *instance) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout+a.site.Consul.RPCTimeout)
+	defer cancel()
+	if running.lonely() {
+		if err := a.joinOne(ctx, running); err != nil {
+			return err
+		}
+	}
+	return a.awaitLeader(ctx, running)
+}
+
+// joinOne joins the first server whose Serf port answers: Serf would try one
+// after the other and spend ten seconds on each that is dead.
+func (a *Agent) joinOne(ctx context.Context, running *instance) error {
+	addresses, err := a.dialer.Lookup(ctx, a.site.Consul.Servers)
+	if err != nil {
+		return failure.New(failure.Transient, failure.RemoteConsul, "join: find servers: %w", err)
+	}
+	first, err := a.firstToAnswer(ctx, addresses)
+	if err != nil {
+		return failure.New(failure.Transient, failure.RemoteConsul, "join: %w", err)
+	}
+	joined := make(chan error, 1)
+	go func() { joined <- joinQuietly(running, first.String()) }()
+	select {
+	case err = <-joined:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	switch {
+	case err == nil:
+		a.dialer.Remember(a.site.Consul.Servers, addresses...)
+		return nil
+	case strings.Contains(err.Error(), "can't Join after Leave or Shutdown"):
+		// Serf stops itself when it loses a vote about its name, and tells nobody.
+		running.kill(fmt.Errorf("serf stopped by itself: %w", err))
+		return failure.New(failure.Local, failure.RemoteConsul, "join: %w", err).
+			WithFix("look for another VM with the name " + running.credentials().identity.Node)
+	default:
+		return failure.New(failure.Transient, failure.RemoteConsul, "join %s: %w", first, err).
+			WithFix("if this stays while the server is up, the gossip key in Vault may not be the servers' key")
+	}
+}
+
+// joinQuietly joins without Consul's READY=1 to the service manager: when pawl is
+// ready is for main to say.
+func joinQuietly(running *instance, address string) error {
+	const notify = "NOTIFY_SOCKET"
+	environment.Lock()
+	defer environment.Unlock()
+	if socket, is := os.LookupEnv(notify); is {
+		_ = os.Unsetenv(notify)
+		defer func() { _ = os.Setenv(notify, socket) }()
+	}
+	_, err := running.agent.JoinLAN([]string{address}, nil)
+	return err
+}
+
+// firstToAnswer connects to the Serf port of all addresses at once and returns the quickest.
+func (a *Agent) firstToAnswer(ctx context.Context, addresses []netip.Addr) (netip.AddrPort, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.site.Consul.RPCTimeout)
+	defer cancel()
+	type answer struct {
+		from netip.AddrPort
+		err  error
+	}
+	answers := make(chan answer, len(addresses))
+	for _, each := range addresses {
+		to := netip.AddrPortFrom(each, uint16(a.site.Consul.SerfPort))
+		go func() {
+			connection, err := new(net.Dialer).DialContext(ctx, "tcp", to.String())
+			if err == nil {
+				_ = connection.Close()
+			}
+			answers <- answer{to, err}
+		}()
+	}
+	var last error
+	for range addresses {
+		got := <-answers
+		if got.err == nil {
+			return got.from, nil
+		}
+		last = got.err
+	}
+	return netip.AddrPort{}, fmt.Errorf("none of %d servers answers: %w", len(addresses), last)
+}
+
+// awaitLeader waits until gossip has told of a server and a server of a leader.
+func (a *Agent) awaitLeader(ctx context.Context, running *instance) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
+	defer cancel()
+	for running.lonely() {
+		if !pause(ctx, serverPoll) {
+			return failure.New(failure.Transient, failure.RemoteConsul, "join: gossip has told of no server")
+		}
+	}
+	for {
+		leader, err := call[string](ctx, running, "Status.Leader", &structs.DCSpecificRequest{Datacenter: a.site.Consul.Datacenter})
+		if err == nil && *leader != "" {
+			return nil
+		}
+		if !pause(ctx, leaderPoll) {
+			if err == nil {
+				err = structs.ErrNoLeader
+			}
+			return failure.New(failure.Transient, failure.RemoteConsul, "join: wait for a leader: %w", err)
+		}
+	}
+}
+
+// pause waits for duration and reports whether ctx is still good.
+func pause(ctx context.Context, duration time.Duration) bool {
+	timer := time.NewTimer(duration)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

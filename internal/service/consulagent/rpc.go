@@ -1,0 +1,91 @@
+package consulagent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/acl"
+	"github.com/hashicorp/consul/agent/structs"
+
+	"pawl/internal/failure"
+)
+
+// settling is how long after its issue a token that a server does not know may
+// only be late on its way there, and is not yet given up (F11).
+const settling = 60 * time.Second
+
+// call makes one RPC through the running agent. Consul ignores the context, so
+// that a call that is given up ends by itself, within limits.rpc_client_timeout.
+func call[Reply any](ctx context.Context, running *instance, method string, arguments any) (*Reply, error) {
+	type answer struct {
+		reply *Reply
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		reply := new(Reply)
+		err := running.agent.RPC(ctx, method, arguments, reply)
+		answered <- answer{reply, err}
+	}()
+	select {
+	case got := <-answered:
+		return got.reply, got.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: %w", method, ctx.Err())
+	}
+}
+
+// classify decides what an answer of the servers means for the token issued then.
+func classify(err error, issued time.Time, doing string) *failure.Error {
+	class, fix := failure.Transient, ""
+	switch {
+	case acl.IsErrNotFound(err):
+		if time.Since(issued) >= settling {
+			class = failure.AuthDead
+		}
+	case acl.IsErrPermissionDenied(err):
+		class, fix = failure.Config, "give the policies of the Consul role node write and service write; see deploy/"
+	case acl.IsErrDisabled(err):
+		class, fix = failure.Config, "switch ACLs on at the Consul servers"
+	case strings.Contains(err.Error(), "is reserved by node"):
+		fix = "an older VM of this name still looks healthy; if it is gone for good: consul force-leave -prune <its name>"
+	}
+	return failure.New(class, failure.RemoteConsul, "%s: %w", doing, err).WithFix(fix)
+}
+
+// Prove reads our own token at the servers, by way of the leader, through the
+// running agent, and returns the answer's index: the one proof that the agent has
+// access. An agent that has lost every server looks for them first. Called on the
+// machine's worker goroutine.
+func (a *Agent) Prove(ctx context.Context) (uint64, error) {
+	running, err := a.running()
+	if err != nil {
+		return 0, err
+	}
+	if running.lonely() {
+		if err := a.join(ctx, running); err != nil {
+			return 0, err
+		}
+	}
+	with := running.credentials()
+	answer, err := call[structs.ACLTokenResponse](ctx, running, "ACL.TokenRead", selfRead(a.site.Consul.Datacenter, with, false))
+	switch {
+	case err != nil:
+		return 0, classify(err, with.issued, "read own token")
+	case answer.Token == nil || answer.Token.AccessorID != with.name.Accessor:
+		return 0, failure.New(failure.AuthDead, failure.RemoteConsul, "read own token: the servers know it as another than %s", with.name.Accessor)
+	}
+	return answer.Index, nil
+}
+
+// selfRead asks for a token by its own text, which needs no permission.
+func selfRead(datacenter string, with credentials, stale bool) *structs.ACLTokenGetRequest {
+	return &structs.ACLTokenGetRequest{
+		TokenID:      with.token.Reveal(),
+		TokenIDType:  structs.ACLTokenSecret,
+		Datacenter:   datacenter,
+		QueryOptions: structs.QueryOptions{Token: with.token.Reveal(), AllowStale: stale},
+	}
+}

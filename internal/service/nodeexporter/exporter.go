@@ -1,0 +1,130 @@
+// Package nodeexporter owns the embedded node_exporter: the collectors of
+// v1.12.1 in this process, with the metric families of the stock binary, served
+// by exporter-toolkit on the site's port. It also asks itself what Consul's check
+// will ask. It must never import fsm, transitions, Consul or Vault.
+package nodeexporter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"pawl/internal/site"
+)
+
+const (
+	// metricsPath is what Prometheus and Consul's check ask for.
+	metricsPath = "/metrics"
+	// stopTimeout is how long a scrape that is under way may finish; the slowest
+	// default collector takes far less.
+	stopTimeout = time.Second
+	// headerTimeout bounds a client that connects and says nothing.
+	headerTimeout = 10 * time.Second
+)
+
+// Exporter is the service. It implements service.Service, service.Healther and
+// the machine's Exporter port. Build it with New.
+type Exporter struct {
+	site    site.NodeExporter
+	logger  *slog.Logger
+	client  *http.Client
+	ready   chan struct{}
+	once    sync.Once
+	lock    sync.Mutex
+	address net.Addr // nil while we do not listen
+	failure error    // why we do not listen
+}
+
+// New returns an exporter for the site. It does nothing yet: Serve binds.
+func New(of site.NodeExporter, logger *slog.Logger) *Exporter {
+	return &Exporter{
+		site:    of,
+		logger:  logger,
+		client:  newClient(of.CheckTimeout),
+		ready:   make(chan struct{}),
+		failure: errors.New("not started yet"),
+	}
+}
+
+// Name implements service.Service.
+func (e *Exporter) Name() string { return "node_exporter" }
+
+// Ready is closed when the port was bound for the first time in this process.
+func (e *Exporter) Ready() <-chan struct{} { return e.ready }
+
+// Address is where it listens, nil while it does not. Safe from any goroutine.
+func (e *Exporter) Address() net.Addr {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	return e.address
+}
+
+// Serve binds the site's port and answers scrapes until ctx is done. It returns
+// an error when it cannot bind, or when its listener dies: the supervisor calls again.
+func (e *Exporter) Serve(ctx context.Context) error {
+	err := e.serve(ctx)
+	e.lock.Lock()
+	e.address, e.failure = nil, err
+	if err == nil {
+		e.failure = errors.New("stopped")
+	}
+	e.lock.Unlock()
+	return err
+}
+
+func (e *Exporter) serve(ctx context.Context) error {
+	handler, err := newHandler(e.site.Arguments, e.logger)
+	if err != nil {
+		return fmt.Errorf("build collectors: %w", err)
+	}
+	pages, err := newPages(handler)
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.site.Listen)
+	if err != nil {
+		return fmt.Errorf("bind %s: %w", e.site.Listen, err)
+	}
+	e.lock.Lock()
+	e.address, e.failure = listener.Addr(), nil
+	e.lock.Unlock()
+	e.once.Do(func() { close(e.ready) })
+
+	server := &http.Server{
+		Handler:           pages,
+		ReadHeaderTimeout: headerTimeout,
+		ErrorLog:          slog.NewLogLogger(e.logger.Handler(), slog.LevelWarn),
+	}
+	noFile := "" // no TLS and no users: the site's network is the guard, as with the stock binary
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener, server, &web.FlagConfig{WebConfigFile: &noFile}, e.logger) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve %s: %w", e.site.Listen, err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if err := server.Shutdown(stop); err != nil {
+		_ = server.Close() // what did not finish in time is cut off
+	}
+	<-served
+	return nil
+}
+
+// Healthy implements service.Healther: nil while the port is bound.
+func (e *Exporter) Healthy(context.Context) error {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	if e.address == nil {
+		return fmt.Errorf("not listening on %s: %w", e.site.Listen, e.failure)
+	}
+	return nil
+}
