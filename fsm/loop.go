@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -204,6 +205,9 @@ func (m *Machine) take(now time.Time, ended result) string {
 			m.options.Log.Debug("succeeded", "action", row.Action, "after_failures", record.Running)
 		}
 		record.Standing, record.NextAttempt, record.Took = false, nil, ended.took.Seconds()
+		if row.Needs(m.held, now) {
+			m.retries.get(row.Action).next = now.Add(renewalSpacing)
+		}
 		return string(row.Action)
 	}
 	failed := failure.Of(ended.err)
@@ -251,6 +255,9 @@ func (m *Machine) move(ctx context.Context, now time.Time, cause string) {
 			return
 		}
 		m.moved++
+		if arrow.Event == transitions.Due {
+			cause = due(m.held, now)
+		}
 		m.moves = m.moves.with(Move{At: now.Round(0), From: from, Event: arrow.Event, To: arrow.To, Cause: cause})
 		m.since = now
 		serving := arrow.To == states.Serving || arrow.To == states.Renewing
@@ -267,6 +274,15 @@ func (m *Machine) move(ctx context.Context, now time.Time, cause string) {
 		m.options.Log.Log(ctx, level, "moved", "from", from, "event", arrow.Event, "to", arrow.To, "cause", cause)
 	}
 	m.options.Log.Error("cannot move", "error", "the tables lead round in a circle")
+}
+
+// due names what is due, as the cause of going to Renewing.
+func due(held states.Held, now time.Time) string {
+	var names []string
+	for _, renewal := range held.Renewals(now) {
+		names = append(names, renewal.What)
+	}
+	return "due: " + strings.Join(names, ", ")
 }
 
 // forgive clears the attempt counters after a minute of Serving, but not of an

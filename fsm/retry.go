@@ -29,7 +29,8 @@ var policies = map[failure.Class]policy{
 const (
 	// calm is how long the machine must have served before attempt counters are cleared (law 5).
 	calm = 60 * time.Second
-	// renewalSpacing is the least time between two renewals (law 5).
+	// renewalSpacing is the least time between two renewals (law 5), and before an
+	// action that succeeded and is needed all the same is made again.
 	renewalSpacing = time.Second
 	// jitterShare is how far a wait is moved either way, by dice of our own whose
 	// seed is printed; the library's are global and cannot be replayed.

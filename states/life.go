@@ -9,6 +9,8 @@ import "time"
 type Life struct {
 	// ID names the credential in public: an accessor, a serial number, a key id.
 	ID string
+	// TTL is how long it lasted as first granted: a renewal that gives less has met a maximum.
+	TTL time.Duration
 	// Received is when the answer that carried the credential came in.
 	Received time.Time
 	// Expires is when it ends; zero means that it does not.
@@ -25,7 +27,7 @@ type Life struct {
 // [0,1) places RenewAt between one half and two thirds of it, which spreads a
 // fleet (faults.md F10). A ttl of zero or less is a life that never ends.
 func NewLife(id string, now time.Time, ttl time.Duration, roll float64) Life {
-	life := Life{ID: id, Received: now}
+	life := Life{ID: id, Received: now, TTL: max(0, ttl)}
 	if ttl <= 0 {
 		return life
 	}
@@ -41,10 +43,10 @@ func RenewAt(now time.Time, ttl time.Duration, roll float64) time.Time {
 }
 
 // Extended returns the life after a renewal that was answered now with ttl. The
-// credential is the same one, so its ID and refusal stay.
+// credential is the same one, so its ID, first TTL and refusal stay.
 func (l Life) Extended(now time.Time, ttl time.Duration, roll float64) Life {
 	extended := NewLife(l.ID, now, ttl, roll)
-	extended.Refused = l.Refused
+	extended.TTL, extended.Refused = l.TTL, l.Refused
 	return extended
 }
 

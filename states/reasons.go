@@ -68,18 +68,9 @@ var reasons = []reasonRow{
 		return h.Registration.Evidence == Dead, h.Registration.Since, h.Registration.Cause
 	}},
 	{"renewal_overdue", []string{"vault_unreachable", "consul_unreachable"}, func(h Held, now time.Time) (bool, time.Time, string) {
-		for _, due := range []struct {
-			what    string
-			overdue bool
-			since   time.Time
-		}{
-			{"a new epoch", h.Reattest(now) && h.Current.Vault.ReattestFailed, h.Current.Vault.ReattestAt},
-			{"the vault token", h.Current.Vault.Overdue(now), h.Current.Vault.RenewAt},
-			{"the consul token's lease", h.Current.Consul.Overdue(now), h.Current.Consul.RenewAt},
-			{"the certificate", h.Current.Certificate.Overdue(now), h.Current.Certificate.RenewAt},
-		} {
-			if due.overdue {
-				return true, due.since, due.what + " could not be renewed"
+		for _, due := range h.Renewals(now) {
+			if due.Overdue {
+				return true, due.Since, due.What + " could not be renewed"
 			}
 		}
 		return false, time.Time{}, ""

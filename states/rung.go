@@ -1,6 +1,9 @@
 package states
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Thing names one piece of evidence, as the dump prints it.
 type Thing string
@@ -138,17 +141,44 @@ func (h Held) Reattest(now time.Time) bool {
 	return h.Current.Vault.Live(now) && Passed(h.Current.Vault.ReattestAt, now)
 }
 
-// Due reports whether any credential of the current epoch wants a successor.
-// A lease or token that a new epoch will replace anyway is still due: if the
-// epoch cannot be had, the renewal keeps us alive a little longer.
-func (h Held) Due(now time.Time) bool {
-	return h.Reattest(now) || h.Current.Vault.Due(now) || h.Current.Consul.Due(now) || h.Current.Certificate.Due(now)
+// Renewal is one thing of the current epoch that wants a successor.
+type Renewal struct {
+	// What names it: epoch, vault_token, consul_token or certificate.
+	What  string
+	Since time.Time
+	// Overdue: an attempt since then failed.
+	Overdue bool
 }
+
+// Renewals returns what is due, the most far-reaching first. A lease or token
+// that a new epoch will replace anyway is still due: if the epoch cannot be had,
+// the renewal keeps us alive a little longer.
+func (h Held) Renewals(now time.Time) []Renewal {
+	var due []Renewal
+	if h.Reattest(now) {
+		due = append(due, Renewal{"epoch", h.Current.Vault.ReattestAt, h.Current.Vault.ReattestFailed})
+	}
+	for _, item := range []struct {
+		what string
+		life Life
+	}{
+		{string(ThingVault), h.Current.Vault.Life},
+		{string(ThingConsul), h.Current.Consul.Life},
+		{string(ThingCertificate), h.Current.Certificate.Life},
+	} {
+		if item.life.Due(now) {
+			due = append(due, Renewal{item.what, item.life.RenewAt, item.life.Failed})
+		}
+	}
+	return due
+}
+
+// Due reports whether anything of the current epoch wants a successor.
+func (h Held) Due(now time.Time) bool { return len(h.Renewals(now)) > 0 }
 
 // Overdue reports whether a renewal was tried since it was due, and failed.
 func (h Held) Overdue(now time.Time) bool {
-	return h.Reattest(now) && h.Current.Vault.ReattestFailed ||
-		h.Current.Vault.Overdue(now) || h.Current.Consul.Overdue(now) || h.Current.Certificate.Overdue(now)
+	return slices.ContainsFunc(h.Renewals(now), func(due Renewal) bool { return due.Overdue })
 }
 
 // Moments returns every moment at which the grade of something held can change

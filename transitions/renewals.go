@@ -8,16 +8,16 @@ import (
 	"pawl/states"
 )
 
-// extended is the life after a renewal. A far end that has reached its max TTL
-// answers with no more time than there was: then no further renewal is worth
-// asking, and capped says that only a new epoch helps.
+// extended is the life after a renewal. One that gives less than the first grant
+// has met the max TTL: capped says that only a new epoch helps, soon.
 func (a *actions) extended(life states.Life, ttl time.Duration) (extended states.Life, capped bool) {
 	extended = life.Extended(a.Now(), ttl, a.Roll())
+	capped = life.TTL > 0 && ttl < life.TTL-time.Second
 	if !extended.Expires.IsZero() && extended.Expires.Before(life.Expires.Add(time.Second)) {
-		extended.RenewAt = time.Time{}
-		return extended, true
+		extended.RenewAt = time.Time{} // another renewal would give nothing at all
+		capped = true
 	}
-	return extended, false
+	return extended, capped
 }
 
 // renewToken renews the Vault token itself.

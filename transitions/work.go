@@ -118,6 +118,13 @@ func (w Work) Attempt(ctx context.Context, held states.Held, now func() time.Tim
 	return w.judge(after, err, now()), err
 }
 
+// WithAttempt returns the row with another attempt, for tables that are made by
+// hand: a test's, or a tool's.
+func (w Work) WithAttempt(attempt func(context.Context, states.Held) (states.Held, error)) Work {
+	w.do = attempt
+	return w
+}
+
 // GivenUp returns what is held after an attempt that never came back, with err as its outcome.
 func (w Work) GivenUp(held states.Held, err error, now time.Time) states.Held {
 	return w.judge(held, err, now)

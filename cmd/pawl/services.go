@@ -44,7 +44,7 @@ func noRung(name string) func(cause string) transitions.News {
 
 func newServices(of environment, source status.Source) embeddedServices {
 	return embeddedServices{
-		consul: consulagent.New(of.site, dial.New(of.site.Resolver), logs.Component(of.log, "consul"),
+		consul: consulagent.New(of.site, dial.New(of.site.Resolver), of.log,
 			consulagent.Options{RegisterNodeExporter: of.registers}),
 		exporter: nodeexporter.New(of.site.NodeExporter, logs.Component(of.log, "node_exporter")),
 		status:   status.NewServer(status.SocketPath(of.site), source, logs.Component(of.log, "status")),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"syscall"
 	"time"
@@ -72,7 +73,7 @@ func (c *Client) untrusted(call call, err error) *failure.Error {
 			"give vault a certificate for the name in vault.address")
 	case errors.As(err, &invalid):
 		return fail(failure.Config, failure.RemoteVault, "the certificate at "+c.site.Address+" is no good: "+invalid.Error(), "give vault a server's certificate")
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fail(failure.Config, failure.RemoteVault, "what answers at "+c.site.Address+" does not speak TLS", "give vault's listener a certificate, or correct vault.address")
 	case errors.As(err, &alert):
 		return fail(failure.Config, failure.RemoteVault, "vault's listener refuses our TLS: "+alert.Error(), "let the listener take TLS 1.2 or later without a client certificate")
