@@ -58,7 +58,7 @@ func TestNewLife(t *testing.T) {
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			life := NewLife("id", both, row.ttl, row.roll)
-			want := Life{ID: "id", Received: both, Expires: row.expires, RenewAt: row.renewAt}
+			want := Life{ID: "id", TTL: max(0, row.ttl), Received: both, Expires: row.expires, RenewAt: row.renewAt}
 			if life != want {
 				t.Errorf("got %+v\nwant %+v", life, want)
 			}
@@ -72,8 +72,8 @@ func TestNewLifeBounds(t *testing.T) {
 		roll := rapid.Float64().Draw(t, "roll")
 		life := NewLife("id", both, ttl, roll)
 		wait := life.RenewAt.Sub(both)
-		// One nanosecond of slack: halves and thirds of a duration are rounded.
-		if wait < ttl/2 || wait > ttl*2/3+1 {
+		// Some slack: thirds of a duration are rounded, those of years in a float.
+		if wait < ttl/2 || wait > ttl*2/3+time.Microsecond {
 			t.Fatalf("renew after %s of %s: want one half to two thirds", wait, ttl)
 		}
 		if !life.Live(both) || life.Due(both) && ttl > 1 {
@@ -93,6 +93,9 @@ func TestExtended(t *testing.T) {
 	got := was.Extended(later, time.Hour, 1)
 	if want := NewLife("id", later, time.Hour, 1); got != want {
 		t.Errorf("got %+v\nwant %+v: the same credential, a new life, no failure", got, want)
+	}
+	if got = was.Extended(later, time.Minute, 1); got.TTL != time.Hour || !got.Expires.Equal(later.Add(time.Minute)) {
+		t.Errorf("a shorter renewal: %+v, want its end, and the ttl first granted", got)
 	}
 	was.Refused = true
 	if got = was.Extended(later, time.Hour, 1); !got.Refused || got.Live(later) {

@@ -196,6 +196,25 @@ func abstract(state states.State, h states.Held) configuration {
 	return c
 }
 
+// folded forgets what can no longer matter, so that configurations that behave
+// alike are one: under a dead Vault token the next login replaces the epoch
+// whole, and what an installed epoch once was verified for is past.
+func (c configuration) folded() configuration {
+	if c.vault == lifeDead {
+		c.certificate, c.consul, c.gossip, c.verified, c.reattest = lifeDead, lifeDead, false, false, lifeLive
+		if c.installed == ofCurrent {
+			c.installed = ofOther
+		}
+		if c.agentOf == ofCurrent {
+			c.agentOf = ofOther
+		}
+	}
+	if c.installed == ofCurrent && c.certificate != lifeDead && c.consul != lifeDead {
+		c.verified = true
+	}
+	return c
+}
+
 // world is every port, with each answer a choice. The search replays an attempt
 // with every sequence of choices.
 type world struct {
@@ -380,7 +399,7 @@ func (s *search) land(from configuration, what fmt.Stringer, held states.Held) (
 	if state == states.Degraded && len(states.Roots(states.Reasons(held, searchNow))) == 0 {
 		return configuration{}, broken("degraded has a reason", "%s, %s: none", from.state, what)
 	}
-	c := abstract(state, held)
+	c := abstract(state, held).folded()
 	if !s.seen[c] {
 		s.seen[c] = true
 		s.queue = append(s.queue, c)

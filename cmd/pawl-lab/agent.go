@@ -62,10 +62,36 @@ func (p agentProgram) fits(roots authorities) error {
 		{"metadata service", p.site.Metadata.URL, lab.Metadata.URL},
 		{"Vault", p.site.Vault.Address, lab.Vault.Address},
 		{"Consul", p.site.Consul.Servers, lab.Consul.Servers},
+		{"runtime folder", p.site.RuntimeFolder, lab.RuntimeFolder},
 	} {
 		if one.baked != one.lab {
 			return fmt.Errorf("%s is built for another site, with another %s than this lab's; `make build` builds it for the lab", p.path, one.what)
 		}
+	}
+	return nil
+}
+
+// noAgent is the exit code of `pawl status` where no agent answers.
+const noAgent = 3
+
+// clear removes what an earlier agent of the lab left in its runtime folder, as
+// a fresh VM has nothing there. It refuses where an agent still answers. Called
+// after fits, which makes sure that the folder is the lab's.
+func (p agentProgram) clear(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err := exec.CommandContext(bounded, p.path, "status").Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		return errInterrupted
+	case err == nil, errors.As(err, &exit) && exit.ExitCode() != noAgent:
+		return fmt.Errorf("a pawl runs in %s already (`%s status`); stop it first", p.site.RuntimeFolder, p.path)
+	case exit == nil:
+		return fmt.Errorf("ask for another pawl: %w", err)
+	}
+	if err := os.RemoveAll(p.site.RuntimeFolder); err != nil {
+		return fmt.Errorf("remove what an earlier pawl left: %w", err)
 	}
 	return nil
 }

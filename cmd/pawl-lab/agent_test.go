@@ -127,3 +127,18 @@ func TestAgentOfAnotherSiteIsRefused(t *testing.T) {
 		t.Errorf("sockets %+v", sockets)
 	}
 }
+
+func TestClearRefusesALiveAgent(t *testing.T) {
+	for code, refused := range map[string]bool{"3": false, "0": true, "1": true, "2": true} {
+		program := script(t, "exit "+code+"\n")
+		program.site.RuntimeFolder = filepath.Join(t.TempDir(), "runtime")
+		if err := os.Mkdir(program.site.RuntimeFolder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		err := program.clear(t.Context())
+		_, left := os.Stat(program.site.RuntimeFolder)
+		if (err != nil) != refused || (left == nil) != refused {
+			t.Errorf("status exits %s: %v, %v", code, err, left)
+		}
+	}
+}

@@ -101,6 +101,9 @@ func (l *lab) bootOnce(ctx context.Context, program agentProgram) (boot, error) 
 	if err := l.awaitGone(ctx, node); err != nil {
 		return boot{}, err
 	}
+	if err := program.clear(ctx); err != nil { // a boot is handed nothing over
+		return boot{}, err
+	}
 	audit, err := size(l.folder.auditLog())
 	if err != nil {
 		return boot{}, err
@@ -201,6 +204,8 @@ func (l *lab) awaitGone(ctx context.Context, node string) error {
 	switch {
 	case ctx.Err() != nil:
 		return errInterrupted
+	case bounded.Err() != nil:
+		return fmt.Errorf("%s is still in the catalogue %s after pawl left and exited", node, goneTimeout)
 	case err != nil:
 		return fmt.Errorf("wait for %s to leave the catalogue: %w", node, err)
 	}

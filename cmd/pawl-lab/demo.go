@@ -73,7 +73,14 @@ func withAgent(ctx context.Context, o upOptions, work func(context.Context, *lab
 		return err
 	}
 	o.agent = &program
-	return withLab(ctx, o, func(ctx context.Context, l *lab) error { return work(ctx, l, program) })
+	return withLab(ctx, o, func(ctx context.Context, l *lab) error {
+		if err := program.clear(ctx); err != nil {
+			return err
+		}
+		// work has ended its agent: nothing of it stays behind.
+		defer func() { _ = os.RemoveAll(program.site.RuntimeFolder) }()
+		return work(ctx, l, program)
+	})
 }
 
 // demonstrate runs the agent in a lab that is up, and ends it.

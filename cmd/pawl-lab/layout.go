@@ -99,7 +99,7 @@ func (f folder) socket() string {
 		return path
 	}
 	sum := sha256.Sum256([]byte(f))
-	return filepath.Join(os.TempDir(), "pawl-lab-"+strconv.Itoa(os.Getuid()), hex.EncodeToString(sum[:6])+".sock")
+	return filepath.Join(os.TempDir(), "pawl-lab-control-"+strconv.Itoa(os.Getuid()), hex.EncodeToString(sum[:6])+".sock")
 }
 
 // runtimeFolder is where the lab's agent keeps its socket and disposable data:

@@ -183,7 +183,7 @@ func shortened(ttl time.Duration) map[string]map[string]any {
 	whole, half := seconds(ttl), seconds(ttl/2)
 	return map[string]map[string]any{
 		"vault/jwt-role.json": {
-			"token_ttl": half, "token_max_ttl": whole,
+			"token_ttl": half, "token_max_ttl": whole, "token_explicit_max_ttl": whole,
 			// Leeways are longer than these TTLs: an expired JWT would log in. -1 is none; 0 is the default.
 			"expiration_leeway": -1, "not_before_leeway": -1, "clock_skew_leeway": -1,
 		},

@@ -66,7 +66,7 @@ func TestTTLChangesNothingButTTLs(t *testing.T) {
 	const ttl = 20 * time.Second
 	want := map[string]map[string]any{
 		"vault/jwt-role.json": {
-			"token_ttl": "10s", "token_max_ttl": "20s",
+			"token_ttl": "10s", "token_max_ttl": "20s", "token_explicit_max_ttl": "20s",
 			"expiration_leeway": -1.0, "not_before_leeway": -1.0, "clock_skew_leeway": -1.0,
 		},
 		"vault/pki-role.json":    {"ttl": "20s", "max_ttl": "20s", "not_before_duration": "1s"},
@@ -92,7 +92,7 @@ func TestTTLChangesNothingButTTLs(t *testing.T) {
 
 func TestProductionTTLs(t *testing.T) {
 	for file, want := range map[string]map[string]string{
-		"vault/jwt-role.json":    {"token_ttl": "1h", "token_max_ttl": "24h"},
+		"vault/jwt-role.json":    {"token_ttl": "1h", "token_max_ttl": "24h", "token_explicit_max_ttl": "24h"},
 		"vault/pki-role.json":    {"ttl": "24h", "max_ttl": "24h"},
 		"vault/consul-role.json": {"ttl": "1h"},
 	} {

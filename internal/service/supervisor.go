@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,14 +96,25 @@ func (s *Supervisor) add(name string, each Service) {
 		runner.mailbox = make(chan states.Held, 1)
 		branch.Add(&refreshing{watched: runner, refresher: refresher})
 	}
-	s.tree.Add(branch)
+	runner.branch = s.tree.Add(branch)
 }
 
-// Serve runs the services until ctx is done, then stops them all side by side,
-// within StopTimeout and a second. It returns nil when everything stopped, or an
-// error that names what would not. Call it once.
+// Serve runs the services until ctx is done, then stops them one after the
+// other, the last of the table first: what came later may need what came before,
+// as Consul's check needs the exporter until the node has left. Each has
+// StopTimeout. It returns nil when everything stopped, or an error that names
+// what would not. Call it once.
 func (s *Supervisor) Serve(ctx context.Context) error {
-	_ = s.tree.Serve(ctx) // it ends by ctx alone: no service can end the tree
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	ended := s.tree.ServeBackground(running)
+	<-ctx.Done()
+	for _, each := range slices.Backward(s.watched) {
+		// What does not stop in time is reported by the branch's own event.
+		_ = s.tree.RemoveAndWait(each.branch, StopTimeout+time.Second)
+	}
+	end()
+	<-ended
 	s.stopping.Lock()
 	defer s.stopping.Unlock()
 	if len(s.unstopped) > 0 {

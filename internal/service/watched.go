@@ -22,6 +22,7 @@ type watched struct {
 	supervisor *Supervisor
 	service    Service
 	mailbox    chan states.Held // of one value, nil where the service is no Refresher
+	branch     suture.ServiceToken
 
 	lock     sync.Mutex
 	status   Status

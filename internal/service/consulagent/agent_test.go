@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -87,14 +86,18 @@ func TestLife(t *testing.T) {
 		before := connections(t)
 		within(t, 5*time.Second, func(ctx context.Context) error { return agent.Verify(ctx, self, second) })
 		took := within(t, 5*time.Second, func(ctx context.Context) error { return agent.Install(ctx, self, second) })
-		after := connections(t)
-		for local := range after {
-			if before[local] {
-				t.Errorf("connection %s to the server is older than the certificate", local)
+		var after map[string]bool
+		eventually(t, "every connection to be younger than the certificate", func() error {
+			after = connections(t)
+			for local := range after {
+				if before[local] {
+					return errors.New(local + " is older")
+				}
 			}
-		}
-		if len(after) == 0 {
-			t.Error("no connection to the server at all")
+			return nil
+		})
+		if len(before) == 0 || len(after) == 0 {
+			t.Errorf("no connections to speak of: %v, %v", before, after)
 		}
 		within(t, time.Second, func(ctx context.Context) error { _, err := agent.Prove(ctx); return err })
 		_, err := lab.api.ACL().TokenDelete(first.Consul.ID, nil)
@@ -193,12 +196,14 @@ func TestLife(t *testing.T) {
 			return errors.Join(agent.Register(t.Context(), nil), found(agent)(t.Context()))
 		})
 	})
+	// The server's return has just triggered a full sync, some time in the next three
+	// seconds: a leave that did not stop it left a node behind for ever.
 	t.Run("leave", func(t *testing.T) {
 		t.Logf("stop %s", stop())
 		eventually(t, "the node to be gone from the catalogue", func() error {
 			node, _, err := lab.api.Catalog().Node(nodeName, nil)
 			if err == nil && node != nil {
-				err = errors.New("still there")
+				err = fmt.Errorf("still there, serfHealth %+v", lab.check(t, "serfHealth"))
 			}
 			return err
 		})
@@ -233,6 +238,7 @@ func TestToggledOffTakesTheServiceOut(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	lab := newLab(t)
 	agent, _ := lab.agent(t, Options{RegisterNodeExporter: true})
+	agent.StayRegistered()
 	good := lab.epoch(t)
 	fresh, old, foreign, garbled := good, good, good, good
 	fresh.Consul.Token = secret.New("11111111-2222-4333-8444-555555555555")
@@ -295,10 +301,10 @@ func connections(t *testing.T) map[string]bool {
 	t.Helper()
 	table, err := os.ReadFile("/proc/self/net/tcp")
 	must(t, err)
-	const established, server = "01", "0107007F:206C" // 127.0.7.1:8300 as the kernel writes it
+	const established, client, server = "01", "0207007F:", "0107007F:206C" // 127.0.7.2 and 127.0.7.1:8300 as the kernel writes them
 	ends := map[string]bool{}
 	for line := range strings.Lines(string(table)) {
-		if fields := strings.Fields(line); len(fields) > 3 && fields[2] == server && fields[3] == established {
+		if fields := strings.Fields(line); len(fields) > 3 && strings.HasPrefix(fields[1], client) && fields[2] == server && fields[3] == established {
 			ends[fields[1]] = true
 		}
 	}
@@ -340,5 +346,3 @@ func (l *lab) canaries(t *testing.T, epoch states.Epoch) {
 		}
 	}
 }
-
-var _ = net.Listener(nil)

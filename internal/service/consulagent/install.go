@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/consul/agent/grpc-internal/resolver"
+	"github.com/hashicorp/consul/types"
+
 	"pawl/internal/failure"
 	"pawl/states"
 )
@@ -106,11 +109,17 @@ func (a *Agent) swap(running *instance, wanted credentials) error {
 // retireConnections makes the next RPC open a new connection, which shows the new
 // certificate; calls that are under way finish on the old one, which closes after
 // the last of them. Consul's pool does just this with a connection on which a call
-// met the end of the stream, and offers no other way to ask for it.
+// met the end of the stream, and offers no other way to ask for it. The gRPC
+// connection, idle as it is, follows when its resolver takes the server out and in.
 func (i *instance) retireConnections(datacenter string) {
+	grpc, has := i.deps.LeaderForwarder.(*resolver.ServerResolverBuilder)
 	for _, server := range i.servers() {
 		var reply struct{}
 		_ = i.deps.ConnPool.RPC(datacenter, server.ShortName, server.Addr, "Status.Ping", endOfStream{}, &reply)
+		if has {
+			grpc.RemoveServer(types.AreaLAN, server)
+			grpc.AddServer(types.AreaLAN, server)
+		}
 	}
 }
 

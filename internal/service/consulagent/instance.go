@@ -90,12 +90,17 @@ func (a *Agent) try(ctx context.Context, with credentials) (*instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Consul loads twice and keeps the second; it gets the same value both times, so
-	// that what secure writes into it below is there when it starts.
+	// Consul loads twice, when it is built and when it starts. The second time it gets
+	// a copy of the first, so that it starts with what secure writes into that below;
+	// without the logger that was put in meanwhile, which its API could not show.
+	loads := 0
 	loader := func(config.Source) (config.LoadResult, error) {
-		loaded := config.LoadResult{RuntimeConfig: runtime, Warnings: warnings}
-		warnings = nil
-		return loaded, nil
+		if loads++; loads == 1 {
+			return config.LoadResult{RuntimeConfig: runtime, Warnings: warnings}, nil
+		}
+		copied := *runtime
+		copied.Cache.Logger = nil
+		return config.LoadResult{RuntimeConfig: &copied}, nil
 	}
 	deps, err := agent.NewBaseDeps(loader, nil, a.lines)
 	if err != nil {
@@ -167,8 +172,12 @@ func (i *instance) kill(err error) {
 	}
 }
 
-// leave tells the cluster that the node goes, within leaveTimeout.
+// leave tells the cluster that the node goes, within leaveTimeout. Anti-entropy is
+// stopped first: the servers take the node out at once, the agent lives on for
+// three seconds, and a sync in that time would put back a node that nobody ever
+// takes out again.
 func (a *Agent) leave(running *instance) {
+	running.agent.PauseSync()
 	left := make(chan error, 1)
 	go func() { left <- running.agent.Leave() }()
 	select {

@@ -181,6 +181,35 @@ func TestTakenPortIsNeverWell(t *testing.T) {
 	}
 }
 
+// What our listener answers must be a whole page with 200.
+func TestBadAnswersAreLocalFailures(t *testing.T) {
+	for what, answer := range map[string]http.HandlerFunc{
+		"500":        func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", http.StatusInternalServerError) },
+		"redirect":   func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"empty page": func(http.ResponseWriter, *http.Request) {},
+		"cut short": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "9")
+			_, _ = io.WriteString(w, "up")
+		},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: answer}
+		go func() { _ = server.Serve(listener) }()
+		exporter := New(testSite(listener.Addr().String()), quiet())
+		exporter.address, exporter.failure = listener.Addr(), nil // as if it were ours
+		if got := failure.Of(exporter.Scrape(t.Context())); got == nil || got.Class != failure.Local || got.Remote != failure.RemoteExporter {
+			t.Errorf("%s: got %v", what, got)
+		}
+		_ = server.Close()
+		if got := failure.Of(exporter.Scrape(t.Context())); got == nil || got.Class != failure.Local {
+			t.Errorf("%s, then refused: got %v", what, got)
+		}
+	}
+}
+
 // The supervisor calls Serve again: the port is bound anew, and the metrics are the same.
 func TestServesAgainAfterAStop(t *testing.T) {
 	exporter := New(testSite("127.0.0.1:0"), quiet())
