@@ -62,6 +62,47 @@ demo-outage: build lab-binaries ## The same with outages of Vault and of Consul
 bench-boot: build lab-binaries ## Time ten boots, from exec to passing in the catalogue
 	@bin/pawl-lab bench-boot
 
+# The order is from cheap to dear: a slip of the pen fails in seconds, not after
+# the lab's three minutes.
+.PHONY: test
+test: check unit unit-consul build lab-binaries lab-test clean-tree ## Run everything: checks, unit tests, and the lab's tests on the real Vault and Consul
+
+# What compiles Consul is tested without the race detector, which would compile
+# all of Consul a second time.
+CONSUL_PACKAGES := pawl/cmd/pawl pawl/internal/service/consulagent
+PLAIN_PACKAGES = $(filter-out $(CONSUL_PACKAGES),$(shell $(GO) list ./...))
+
+.PHONY: check
+check: ## gofmt, go vet, staticcheck, go.mod and go.sum are tidy
+	@echo "checking: gofmt, go mod, go vet, staticcheck"
+	@test -z "$$(gofmt -l cmd fsm internal states transitions deploy testdata)" || { gofmt -l cmd fsm internal states transitions deploy testdata; echo "run gofmt -w on these"; exit 1; }
+	@$(GO) mod tidy -diff
+	@cd testdata/lab && $(GO) mod tidy -diff
+	@$(GO) vet ./...
+	@cd testdata/lab && $(GO) vet ./...
+	@$(GO) tool staticcheck ./...
+
+# The search is one goroutine and a few million steps: the race detector would
+# only make it slow.
+SEARCH := '^(TestSearch|TestMutations)$$'
+
+.PHONY: unit
+unit: ## Unit tests with the race detector, the exhaustive search without
+	$(GO) test -race -skip $(SEARCH) $(PLAIN_PACKAGES)
+	$(GO) test -run $(SEARCH) ./transitions
+
+.PHONY: unit-consul
+unit-consul: ## Unit tests of what compiles Consul, on the stock Consul server
+	$(GO) test $(CONSUL_PACKAGES)
+
+.PHONY: lab-test
+lab-test: ## The lab's own module: the agent on the real Vault and Consul
+	cd testdata/lab && $(GO) test -timeout 40m ./...
+
+.PHONY: clean-tree
+clean-tree:
+	@test -z "$$(git status --porcelain)" || { git status --short; echo "the tests changed the tree, or something is not committed"; test -z "$${CI:-}"; }
+
 .PHONY: clean
 clean: ## Remove what was built, the lab and its CA
 	@rm -rf bin .build .lab .lab-ca

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -137,13 +138,13 @@ func TestBackoffNeverGivesUp(t *testing.T) {
 
 // Law 5: a success between two failures clears nothing; a minute of Serving does.
 func TestCountersSurviveSuccess(t *testing.T) {
-	machine, err := New(Options{Arrows: transitions.Arrows(), Log: slog.New(slog.DiscardHandler), Settings: transitions.Settings{
-		ProbeInterval: time.Minute, Now: func() time.Time { return retryNow }, Roll: func() float64 { return 0.5 },
-	}})
+	settings := transitions.Settings{ProbeInterval: time.Minute, Now: func() time.Time { return retryNow }, Roll: func() float64 { return 0.5 }}
+	work := transitions.Table(transitions.Ports{}, settings)
+	machine, err := New(Options{Arrows: transitions.Arrows(), Work: work, Log: slog.New(slog.DiscardHandler), Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := transitions.Work{Action: transitions.Login}
+	row := work[slices.IndexFunc(work, func(row transitions.Work) bool { return row.Action == transitions.Login })]
 	end := func(err error) Attempts {
 		machine.flight = &flight{row: row}
 		machine.take(retryNow, result{flight: machine.flight, err: err})

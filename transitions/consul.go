@@ -25,11 +25,15 @@ func (a *actions) verify(ctx context.Context, held states.Held) (states.Held, er
 // running one; from then on the candidate is Current, and the epoch it replaced
 // waits to be revoked. Then a server must answer under the new token.
 func (a *actions) install(ctx context.Context, held states.Held) (states.Held, error) {
-	epoch := candidate(held)
+	epoch, _ := installable(held, a.Now())
+	next := held.Next.Number > 0 && epoch.Credentials() == held.Next.Credentials()
 	if err := a.Consul.Install(ctx, held.Identity, epoch); err != nil {
-		return vaultFailed(held, epoch, err), err
+		if next {
+			held = vaultFailed(held, epoch, err)
+		}
+		return held, err
 	}
-	if held.Next.Number > 0 {
+	if next {
 		if held.Current.Vault.ID != epoch.Vault.ID {
 			held.Former = withFormer(held.Former, held.Current.Vault)
 		}
@@ -45,9 +49,10 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 	return a.prove(ctx, held)
 }
 
-// unproven: the agent runs with our credentials and no server answered lately.
+// unproven: the agent runs with our credentials and no server answered lately. A
+// token that expired by our clock is asked for as long as nobody refuses it.
 func (a *actions) unproven(held states.Held, now time.Time) bool {
-	return held.Evidence(states.ThingConsul, now) != states.Dead &&
+	return held.Current.Consul.Held() && !held.Current.Consul.Refused &&
 		held.Installed == held.Current.Credentials() &&
 		(held.Agent.Of != held.Current.Consul.ID || a.stale(held.Agent, now))
 }

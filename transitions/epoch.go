@@ -143,9 +143,21 @@ func unverified(held states.Held, now time.Time) bool {
 	return epoch.Vault.Live(now) && completeAt(epoch, now) && !epoch.Verified
 }
 
-func uninstalled(held states.Held, now time.Time) bool {
+// installable returns the epoch that the agent should run with and does not: the
+// candidate once every server knows it; or, where nothing runs at all, what is
+// held, expired by our clock or not, since only a server can refuse it (law 2).
+func installable(held states.Held, now time.Time) (states.Epoch, bool) {
 	epoch := candidate(held)
-	return epoch.Vault.Live(now) && completeAt(epoch, now) && epoch.Verified && held.Installed != epoch.Credentials()
+	if epoch.Vault.Live(now) && completeAt(epoch, now) && epoch.Verified {
+		return epoch, held.Installed != epoch.Credentials()
+	}
+	idle := held.Installed == states.Installed{}
+	return held.Current, idle && held.Current.Complete() && held.Current.Verified && !held.Current.Consul.Refused
+}
+
+func uninstalled(held states.Held, now time.Time) bool {
+	_, wanted := installable(held, now)
+	return wanted
 }
 
 // unrevoked: the old is revoked only while the new one is good and Consul

@@ -17,13 +17,14 @@ import (
 // the laws after each step. Time stands still in it: "due", "expired" and
 // "stale" are facts of a configuration, and their coming true is news.
 
-// grades of a life, as the search sees it. Never had, expired and refused are one
-// grade here, as they are to the tables.
+// grades of a life, as the search sees it. Never had and refused are one grade
+// here, as they are to the tables; what expired by our clock may still be asked for.
 const (
 	lifeDead    = iota
 	lifeLive    // live, not due
 	lifeDue     // live, RenewAt passed
 	lifeOverdue // live, due, and a renewal failed
+	lifeExpired
 )
 
 // whose credentials are installed, or were sighted.
@@ -76,6 +77,8 @@ func concreteLife(id string, grade int8) states.Life {
 	switch grade {
 	case lifeDead:
 		life.Refused = true
+	case lifeExpired:
+		life.Expires = past
 	case lifeDue:
 		life.RenewAt = past
 	case lifeOverdue:
@@ -86,6 +89,8 @@ func concreteLife(id string, grade int8) states.Life {
 
 func abstractLife(life states.Life) int8 {
 	switch {
+	case life.Held() && !life.Refused && !life.Live(searchNow):
+		return lifeExpired
 	case !life.Live(searchNow):
 		return lifeDead
 	case life.Overdue(searchNow):
@@ -197,20 +202,19 @@ func abstract(state states.State, h states.Held) configuration {
 }
 
 // folded forgets what can no longer matter, so that configurations that behave
-// alike are one: under a dead Vault token the next login replaces the epoch
-// whole, and what an installed epoch once was verified for is past.
+// alike are one.
 func (c configuration) folded() configuration {
-	if c.vault == lifeDead {
-		c.certificate, c.consul, c.gossip, c.verified, c.reattest = lifeDead, lifeDead, false, false, lifeLive
-		if c.installed == ofCurrent {
-			c.installed = ofOther
-		}
-		if c.agentOf == ofCurrent {
-			c.agentOf = ofOther
+	expired := func(grade *int8) {
+		if *grade == lifeExpired {
+			*grade = lifeDead // of these only Consul's token is still asked for
 		}
 	}
-	if c.installed == ofCurrent && c.certificate != lifeDead && c.consul != lifeDead {
-		c.verified = true
+	expired(&c.jwt)
+	expired(&c.vault)
+	expired(&c.nextCertificateLife)
+	expired(&c.nextConsul)
+	if c.vault == lifeDead {
+		c.reattest = lifeLive
 	}
 	return c
 }
@@ -498,12 +502,13 @@ func (s *search) news(c configuration) error {
 		grade := *field(&c)
 		live := grade == lifeLive || grade == lifeDue || grade == lifeOverdue
 		changes = append(changes,
-			change{name + " expired", live, func(c *configuration) { *field(c) = lifeDead }},
+			change{name + " expired", live, func(c *configuration) { *field(c) = lifeExpired }},
 			change{name + " due", renewable && grade == lifeLive, func(c *configuration) { *field(c) = lifeDue }})
 	}
 	life("jwt", func(c *configuration) *int8 { return &c.jwt }, false)
 	// One credential of an epoch is due at a time: their rows do not see each other.
-	nothingDue := c.vault <= lifeLive && c.certificate <= lifeLive && c.consul <= lifeLive
+	due := func(grade int8) bool { return grade == lifeDue || grade == lifeOverdue }
+	nothingDue := !due(c.vault) && !due(c.certificate) && !due(c.consul)
 	life("vault token", func(c *configuration) *int8 { return &c.vault }, nothingDue)
 	life("certificate", func(c *configuration) *int8 { return &c.certificate }, nothingDue)
 	life("consul token", func(c *configuration) *int8 { return &c.consul }, nothingDue)

@@ -79,7 +79,9 @@ type demand struct {
 // started answers a demand.
 type started struct {
 	instance *instance
-	err      error
+	// fresh: it was started for this demand, with the demand's credentials.
+	fresh bool
+	err   error
 }
 
 // credentials is what an epoch gives the agent, with the identity it acts for.
@@ -157,7 +159,7 @@ func (a *Agent) begin(ctx context.Context) (*instance, error) {
 			return nil, nil
 		case wanted := <-a.demands:
 			running, err := a.start(ctx, wanted.with)
-			wanted.reply <- started{running, err}
+			wanted.reply <- started{running, true, err}
 			if err == nil {
 				return running, nil
 			}
@@ -172,7 +174,7 @@ func (a *Agent) watch(ctx context.Context, running *instance) error {
 		case <-ctx.Done():
 			return nil
 		case wanted := <-a.demands: // it was restarted while Install waited
-			wanted.reply <- started{running, nil}
+			wanted.reply <- started{running, false, nil}
 		case <-running.agent.Failed():
 			return errors.New("agent died: one of its API listeners failed")
 		case <-running.agent.ShutdownCh():

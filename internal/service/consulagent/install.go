@@ -17,19 +17,21 @@ import (
 
 // Install starts the agent with the epoch's credentials, or swaps them into the
 // running one, in memory and without a gap. It returns nil when the agent runs
-// with them, knows a server, and a leader answered. The agent stays up when the
-// rest fails. Called on the machine's worker goroutine.
+// with them and, where it was started here, knows a server and a leader answered.
+// A swap is done when it is done, Consul away or not: an error after it would
+// leave the caller believing in credentials that are in use no more. Called on the
+// machine's worker goroutine.
 func (a *Agent) Install(ctx context.Context, identity states.Identity, epoch states.Epoch) error {
 	wanted, err := credentialsOf(identity, epoch)
 	if err != nil {
 		return err
 	}
-	running, err := a.demand(ctx, wanted)
+	running, fresh, err := a.demand(ctx, wanted)
 	if err != nil {
 		return err
 	}
-	if err := a.swap(running, wanted); err != nil {
-		return err
+	if !fresh {
+		return a.swap(running, wanted)
 	}
 	return a.join(ctx, running)
 }
@@ -56,22 +58,23 @@ func credentialsOf(identity states.Identity, epoch states.Epoch) (credentials, e
 	return wanted, nil
 }
 
-// demand returns the running instance, and has Serve start one if there is none.
-func (a *Agent) demand(ctx context.Context, wanted credentials) (*instance, error) {
+// demand returns the running instance, and has Serve start one with what is
+// wanted if there is none: fresh says so.
+func (a *Agent) demand(ctx context.Context, wanted credentials) (running *instance, fresh bool, err error) {
 	if running, err := a.running(); err == nil {
-		return running, nil
+		return running, false, nil
 	}
 	reply := make(chan started, 1)
 	select {
 	case a.demands <- demand{wanted, reply}:
 	case <-ctx.Done():
-		return nil, failure.New(failure.Local, failure.RemoteConsul, "start agent: its service is not running: %w", ctx.Err())
+		return nil, false, failure.New(failure.Local, failure.RemoteConsul, "start agent: its service is not running: %w", ctx.Err())
 	}
 	select {
 	case answer := <-reply:
-		return answer.instance, answer.err
+		return answer.instance, answer.fresh, answer.err
 	case <-ctx.Done():
-		return nil, failure.New(failure.Local, failure.RemoteConsul, "start agent: %w", ctx.Err())
+		return nil, false, failure.New(failure.Local, failure.RemoteConsul, "start agent: %w", ctx.Err())
 	}
 }
 
