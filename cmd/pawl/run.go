@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -18,7 +16,6 @@ import (
 	"pawl/fsm"
 	"pawl/internal/logs"
 	"pawl/internal/metadata"
-	"pawl/internal/secret"
 	"pawl/internal/service"
 	"pawl/internal/site"
 	"pawl/internal/status"
@@ -31,15 +28,6 @@ import (
 const (
 	registerFlag     = "register-node-exporter"
 	registerVariable = "PAWL_REGISTER_NODE_EXPORTER"
-)
-
-const (
-	// leaveTimeout: Consul's leave takes about four seconds.
-	leaveTimeout = 6 * time.Second
-	// revokeTimeout bounds giving back what is held, after the leave.
-	revokeTimeout = 2 * time.Second
-	// stopTimeout is the whole of SIGTERM: exit within ten seconds, whatever hangs.
-	stopTimeout = 9500 * time.Millisecond
 )
 
 // environment is what every part is made from.
@@ -88,6 +76,13 @@ func registerSetting(flagGiven, flag bool, variable string) (bool, error) {
 // run wires everything, top to bottom, and runs it until SIGTERM.
 func run(of environment) error {
 	started := time.Now()
+	// First of all: until then SIGUSR1 and SIGHUP would end the process.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	executable, err := os.Executable() // now: an upgrade replaces the file that runs
+	if err != nil {
+		return fmt.Errorf("find our own executable: %w", err)
+	}
 	logs.RedirectStandard(of.log)
 	seed := rand.Uint64()
 	of.log.Debug("starting", "version", version, "site", of.site.Name, "site_hash", of.site.Hash(), "seed", seed)
@@ -109,6 +104,10 @@ func run(of environment) error {
 		Now:      time.Now,
 	}
 	services := newServices(of, source)
+	held, listener := inherit(of)
+	if listener != nil {
+		services.exporter.Inherit(listener)
+	}
 
 	settings := transitions.Settings{ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed)}
 	machine, err = fsm.New(fsm.Options{
@@ -118,6 +117,7 @@ func run(of environment) error {
 			Consul: services.consul, Exporter: services.exporter,
 		}, settings),
 		Settings: settings,
+		Held:     held,
 		Log:      of.log,
 		Refresh:  func(held states.Held) { supervisor.Refresh(held) },
 	})
@@ -130,71 +130,10 @@ func run(of environment) error {
 		return err
 	}
 
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1)
-	return live(of.log, machine, supervisor, vaultClient, source, signals, ended)
-}
-
-// live runs machine and services until a signal or a fatal service ends them.
-func live(log *slog.Logger, machine *fsm.Machine, supervisor *service.Supervisor, tokens revoker, source status.Source, signals <-chan os.Signal, fatal <-chan error) error {
-	machineContext, stopMachine := context.WithCancel(context.Background())
-	defer stopMachine()
-	servicesContext, stopServices := context.WithCancel(context.Background())
-	defer stopServices()
-
-	held := make(chan states.Held, 1)
-	go func() { held <- machine.Run(machineContext) }()
-	stopped := make(chan error, 1)
-	go func() { stopped <- supervisor.Serve(servicesContext) }()
-
-	var why error
-	for waiting := true; waiting; {
-		select {
-		case received := <-signals:
-			if received == syscall.SIGUSR1 {
-				if err := source.Dump(os.Stderr); err != nil {
-					log.Error("cannot dump", "error", err)
-				}
-				continue
-			}
-			log.Debug("stopping", "signal", received.String())
-			waiting = false
-		case why = <-fatal:
-			waiting = false
-		}
-	}
-	// From here every second counts, and a second signal ends it at once.
-	go func() {
-		limit := time.NewTimer(stopTimeout)
-		for {
-			select {
-			case received := <-signals:
-				if received != syscall.SIGUSR1 {
-					os.Exit(exitFailed)
-				}
-			case <-limit.C:
-				log.Warn("stopped without finishing", "after", stopTimeout)
-				os.Exit(0)
-			}
-		}
-	}()
-	stopMachine()
-	last := <-held
-	stopServices()
-	select {
-	case err := <-stopped:
-		if err != nil {
-			log.Warn("services did not stop", "error", err)
-		}
-	case <-time.After(leaveTimeout):
-		log.Warn("services did not stop in time", "after", leaveTimeout)
-	}
-	giveBack(log, tokens, last)
-	if why != nil {
-		log.Error("giving up", "error", why, "exit", exitRestart)
-		return exitCode(exitRestart)
-	}
-	return nil
+	return (&process{
+		environment: of, executable: executable, machine: machine, supervisor: supervisor,
+		services: services, tokens: vaultClient, source: source, signals: signals, fatal: ended,
+	}).live()
 }
 
 // supervise builds the supervisor of the service table and tells the machine what happens to the services.
@@ -221,30 +160,6 @@ func supervise(log *slog.Logger, table []serviceRow, machine *fsm.Machine, fatal
 			}
 		}
 	})
-}
-
-// revoker is what giving back needs of Vault.
-type revoker interface {
-	RevokeToken(ctx context.Context, token secret.Secret) error
-}
-
-// giveBack revokes every Vault token that is held, and with each what was leased
-// under it. Best effort: what cannot be given back expires.
-func giveBack(log *slog.Logger, vault revoker, held states.Held) {
-	ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
-	defer cancel()
-	tokens := append([]states.VaultToken{held.Current.Vault}, held.Former...)
-	if held.Next.Vault.ID != held.Current.Vault.ID {
-		tokens = append(tokens, held.Next.Vault)
-	}
-	for _, token := range tokens {
-		if token.Token.Empty() {
-			continue
-		}
-		if err := vault.RevokeToken(ctx, token.Token); err != nil && !errors.Is(err, context.Canceled) {
-			log.Warn("cannot revoke", "accessor", token.ID, "error", err)
-		}
-	}
 }
 
 // newDice returns dice that can be thrown again from the printed seed. Safe from

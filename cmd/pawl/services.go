@@ -2,6 +2,7 @@ package main
 
 import (
 	"pawl/internal/dial"
+	"pawl/internal/handover"
 	"pawl/internal/logs"
 	"pawl/internal/service"
 	"pawl/internal/service/consulagent"
@@ -15,6 +16,7 @@ type embeddedServices struct {
 	consul   *consulagent.Agent
 	exporter *nodeexporter.Exporter
 	status   *status.Server
+	handover *handover.Keeper
 }
 
 // serviceRow is one row of the service table: a service, and what its end means
@@ -31,6 +33,7 @@ type serviceRow struct {
 // serviceTable lists every embedded service. The supervisor starts them in this order.
 func serviceTable(of embeddedServices) []serviceRow {
 	return []serviceRow{
+		{service: of.handover, stopped: noRung("handover")},
 		{service: of.status, stopped: noRung("status")},
 		{service: of.exporter, stopped: transitions.ExporterStopped},
 		{service: of.consul, stopped: transitions.AgentStopped, restarts: 3}, // law 1
@@ -46,6 +49,7 @@ func newServices(of environment, source status.Source) embeddedServices {
 	return embeddedServices{
 		consul: consulagent.New(of.site, dial.New(of.site.Resolver), of.log,
 			consulagent.Options{RegisterNodeExporter: of.registers}),
+		handover: handover.NewKeeper(of.site.RuntimeFolder, of.site.Hash(), logs.Component(of.log, "handover")),
 		exporter: nodeexporter.New(of.site.NodeExporter, logs.Component(of.log, "node_exporter")),
 		status:   status.NewServer(status.SocketPath(of.site), source, logs.Component(of.log, "status")),
 	}

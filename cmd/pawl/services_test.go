@@ -124,7 +124,7 @@ func TestServiceTable(t *testing.T) {
 			t.Errorf("%s: news %+v", row.service.Name(), news)
 		}
 	}
-	if !slices.Equal(names, []string{"status", "node_exporter", "consul"}) {
+	if !slices.Equal(names, []string{"handover", "status", "node_exporter", "consul"}) {
 		t.Errorf("service table: %v", names)
 	}
 }

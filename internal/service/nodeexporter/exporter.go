@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 
@@ -40,6 +41,8 @@ type Exporter struct {
 	lock    sync.Mutex
 	address net.Addr // nil while we do not listen
 	failure error    // why we do not listen
+	// listener is the one in use; inherited waits for the first Serve.
+	listener, inherited net.Listener
 }
 
 // New returns an exporter for the site. It does nothing yet: Serve binds.
@@ -66,6 +69,47 @@ func (e *Exporter) Address() net.Addr {
 	return e.address
 }
 
+// Inherit has the first Serve take over a listener that the process before this
+// one left open, if it is one of the site's address: no scrape is refused between
+// the two. Call it before Serve.
+func (e *Exporter) Inherit(listener net.Listener) { e.inherited = listener }
+
+// HandOver returns a descriptor of the listener for the process that comes next.
+// What connects meanwhile waits in its queue. Safe from any goroutine.
+func (e *Exporter) HandOver() (*os.File, error) {
+	e.lock.Lock()
+	defer e.lock.Unlock()
+	listener, is := e.listener.(*net.TCPListener)
+	if !is || e.address == nil {
+		return nil, fmt.Errorf("hand over the listener: %w", e.failure)
+	}
+	return listener.File()
+}
+
+// listen binds the site's address, or takes over the listener that was left open.
+func (e *Exporter) listen(ctx context.Context) (net.Listener, error) {
+	inherited := e.inherited
+	e.inherited = nil
+	if inherited != nil {
+		if same(inherited.Addr().String(), e.site.Listen) {
+			return inherited, nil
+		}
+		_ = inherited.Close()
+	}
+	return new(net.ListenConfig).Listen(ctx, "tcp", e.site.Listen)
+}
+
+// same reports whether a listener's address is what the site says, where an empty
+// host means every address.
+func same(address, wanted string) bool {
+	host, port, err := net.SplitHostPort(wanted)
+	if err != nil {
+		return false
+	}
+	boundHost, boundPort, err := net.SplitHostPort(address)
+	return err == nil && port == boundPort && (host == boundHost || host == "" && net.ParseIP(boundHost).IsUnspecified())
+}
+
 // Serve binds the site's port and answers scrapes until ctx is done. It returns
 // an error when it cannot bind, or when its listener dies: the supervisor calls again.
 func (e *Exporter) Serve(ctx context.Context) error {
@@ -88,12 +132,12 @@ func (e *Exporter) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", e.site.Listen)
+	listener, err := e.listen(ctx)
 	if err != nil {
 		return fmt.Errorf("bind %s: %w", e.site.Listen, err)
 	}
 	e.lock.Lock()
-	e.address, e.failure = listener.Addr(), nil
+	e.listener, e.address, e.failure = listener, listener.Addr(), nil
 	e.lock.Unlock()
 	e.once.Do(func() { close(e.ready) })
 

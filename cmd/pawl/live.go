@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+	"time"
+
+	"pawl/fsm"
+	"pawl/internal/secret"
+	"pawl/internal/service"
+	"pawl/internal/status"
+	"pawl/states"
+)
+
+const (
+	// servicesTimeout: Consul's leave takes about four seconds, the rest next to nothing.
+	servicesTimeout = 6 * time.Second
+	// revokeTimeout bounds giving back what is held, after the leave.
+	revokeTimeout = 2 * time.Second
+	// stopTimeout is the whole of SIGTERM: exit within ten seconds, whatever hangs.
+	stopTimeout = 9500 * time.Millisecond
+)
+
+// process is everything that lives, from the first turn of the machine to the end.
+type process struct {
+	environment
+	executable string
+	machine    *fsm.Machine
+	supervisor *service.Supervisor
+	services   embeddedServices
+	tokens     revoker
+	source     status.Source
+	signals    <-chan os.Signal
+	fatal      <-chan error
+}
+
+// end is how a process ends.
+type end int
+
+const (
+	endLeave   end = iota // SIGTERM: leave, revoke, exit 0
+	endSucceed            // SIGHUP: execute the successor in our place
+	endFatal              // a service that nothing in this process can repair: exit 75
+)
+
+// live runs machine and services until a signal or a fatal service ends them.
+func (p *process) live() error {
+	machineContext, stopMachine := context.WithCancel(context.Background())
+	defer stopMachine()
+	servicesContext, stopServices := context.WithCancel(context.Background())
+	defer stopServices()
+
+	landed := make(chan states.Held, 1)
+	go func() { landed <- p.machine.Run(machineContext) }()
+	stopped := make(chan error, 1)
+	go func() { stopped <- p.supervisor.Serve(servicesContext) }()
+
+	how, why := p.wait()
+	go p.hurry()
+
+	var socket *os.File
+	if how == endSucceed {
+		// The successor finds the node registered, the exporter's queue open and the file in place.
+		p.services.consul.StayRegistered()
+		p.services.handover.Keep()
+		var err error
+		if socket, err = p.services.exporter.HandOver(); err != nil {
+			p.log.Warn("cannot hand over the exporter's listener", "error", err)
+		}
+	}
+	stopMachine()
+	held := <-landed
+	stopServices()
+	limit := time.NewTimer(servicesTimeout)
+	defer limit.Stop()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			p.log.Warn("services did not stop", "error", err)
+		}
+	case <-limit.C:
+		p.log.Warn("services did not stop in time", "after", servicesTimeout)
+	}
+	switch how {
+	case endSucceed:
+		// It returns only when it failed; whoever starts us again finds the file.
+		p.log.Error("cannot hand over", "error", succeed(p.log, p.executable, p.site.Hash(), held, socket), "exit", exitRestart)
+		return exitCode(exitRestart)
+	case endFatal:
+		p.giveBack(held)
+		p.log.Error("giving up", "error", why, "exit", exitRestart)
+		return exitCode(exitRestart)
+	default:
+		p.giveBack(held)
+		return nil
+	}
+}
+
+// wait answers signals until one of them, or a fatal service, ends the process.
+func (p *process) wait() (end, error) {
+	for {
+		select {
+		case err := <-p.fatal:
+			return endFatal, err
+		case received := <-p.signals:
+			switch received {
+			case syscall.SIGUSR1:
+				if err := p.source.Dump(os.Stderr); err != nil {
+					p.log.Error("cannot dump", "error", err)
+				}
+			case syscall.SIGHUP:
+				if err := try(p.executable); err != nil {
+					p.log.Error("will not hand over, this process goes on", "error", err)
+					continue
+				}
+				p.log.Info("handing over", "to", p.executable)
+				return endSucceed, nil
+			default:
+				p.log.Debug("stopping", "signal", received.String())
+				return endLeave, nil
+			}
+		}
+	}
+}
+
+// hurry ends the process when stopping takes too long, or at once at a second signal.
+func (p *process) hurry() {
+	limit := time.NewTimer(stopTimeout)
+	for {
+		select {
+		case received := <-p.signals:
+			if received == syscall.SIGTERM || received == syscall.SIGINT {
+				os.Exit(exitFailed)
+			}
+		case <-limit.C:
+			p.log.Warn("stopped without finishing", "after", stopTimeout)
+			os.Exit(0)
+		}
+	}
+}
+
+// revoker is what giving back needs of Vault.
+type revoker interface {
+	RevokeToken(ctx context.Context, token secret.Secret) error
+}
+
+// giveBack revokes every Vault token that is held, and with each what was leased
+// under it. Best effort: what cannot be given back expires.
+func (p *process) giveBack(held states.Held) {
+	ctx, cancel := context.WithTimeout(context.Background(), revokeTimeout)
+	defer cancel()
+	tokens := append([]states.VaultToken{held.Current.Vault}, held.Former...)
+	if held.Next.Vault.ID != held.Current.Vault.ID {
+		tokens = append(tokens, held.Next.Vault)
+	}
+	for _, token := range tokens {
+		if token.Token.Empty() {
+			continue
+		}
+		if err := p.tokens.RevokeToken(ctx, token.Token); err != nil && !errors.Is(err, context.Canceled) {
+			p.log.Warn("cannot revoke", "accessor", token.ID, "error", err)
+		}
+	}
+}
