@@ -35,6 +35,8 @@ type Machine struct {
 	referee *referee
 	held    states.Held
 	since   time.Time
+	// turned is when the loop last turned, by both clocks.
+	turned time.Time
 	// served is when the machine last came to Serving or Renewing from elsewhere; zero elsewhere.
 	served  time.Time
 	moves   history
@@ -44,6 +46,8 @@ type Machine struct {
 
 	flight  *flight
 	results chan result
+	// launch sends an attempt on its way: takeOff, but for Step.
+	launch func(ctx context.Context, flight *flight, held states.Held)
 
 	newsLock sync.Mutex
 	news     []transitions.News
@@ -74,6 +78,14 @@ type result struct {
 // some library calls ignore their context (design.md 5).
 const grace = 2 * time.Second
 
+const (
+	// watchInterval is the longest the loop sleeps, so that a jump of the clock is
+	// noticed within 15 s (issue 4).
+	watchInterval = 12 * time.Second
+	// jumpTolerance is how far the clocks may part between two turns: NTP slews far less.
+	jumpTolerance = 2 * time.Second
+)
+
 // New compiles the tables into a machine that stands in NoIdentity.
 func New(options Options) (*Machine, error) {
 	referee, err := newReferee(states.NoIdentity, options.Arrows)
@@ -88,6 +100,8 @@ func New(options Options) (*Machine, error) {
 		retries: newRetries(), records: map[transitions.Action]*Attempts{},
 		results: make(chan result, 1), rung: make(chan struct{}, 1),
 	}
+	m.retries.herd = herd(options.Settings.FleetSize)
+	m.launch = m.takeOff
 	m.publish(m.since)
 	return m, nil
 }
@@ -151,6 +165,7 @@ func (m *Machine) land() states.Held {
 // leads, start the first attempt that is due or missing, publish. It never
 // blocks. It returns when to turn next if nothing happens before.
 func (m *Machine) turn(ctx context.Context, now time.Time, ended *result) (time.Time, bool) {
+	m.readClocks(now)
 	cause := m.takeNews(now)
 	if ended != nil && ended.flight == m.flight {
 		cause = m.take(now, *ended)
@@ -164,6 +179,24 @@ func (m *Machine) turn(ctx context.Context, now time.Time, ended *result) (time.
 	m.options.Refresh(m.held)
 	m.publish(now)
 	return m.wake(now)
+}
+
+// readClocks notices when the wall clock and the monotonic one went apart since
+// the last turn, and how far the wall clock is from the far ends'.
+func (m *Machine) readClocks(now time.Time) {
+	if !m.turned.IsZero() {
+		wall, monotonic := now.Round(0).Sub(m.turned.Round(0)), now.Sub(m.turned)
+		if jump := wall - monotonic; jump.Abs() > jumpTolerance {
+			m.Tell(transitions.ClockJumped(fmt.Sprintf("the wall clock moved by %s in %s", wall.Round(time.Millisecond), monotonic.Round(time.Millisecond))))
+		}
+	}
+	m.turned = now
+	if m.options.Settings.ClockAhead == nil {
+		return
+	}
+	if ahead, known := m.options.Settings.ClockAhead(); known {
+		m.held.Clock = m.held.Clock.Measured(ahead, now)
+	}
 }
 
 // takeNews folds all news into what is held and returns its names as a cause.
@@ -205,6 +238,7 @@ func (m *Machine) take(now time.Time, ended result) string {
 			m.options.Log.Debug("succeeded", "action", row.Action, "after_failures", record.Running)
 		}
 		record.Standing, record.NextAttempt, record.Took = false, nil, ended.took.Seconds()
+		m.retries.answered(row, now, m.options.Settings.Roll)
 		if row.Needs(m.held, now) {
 			m.retries.get(row.Action).next = now.Add(renewalSpacing)
 		}
@@ -212,7 +246,9 @@ func (m *Machine) take(now time.Time, ended result) string {
 	}
 	failed := failure.Of(ended.err)
 	retry := m.retries.get(row.Action)
+	retry.probe = row.Probe
 	retry.failed(now, failed, m.options.Settings.Roll())
+	m.retries.refused(row, failed, m.options.Work)
 	record.Failed++
 	record.Running = retry.attempts
 	record.LastClass, record.LastError, record.Fix = failed.Class, ended.err.Error(), failed.Fix
@@ -307,11 +343,17 @@ func (m *Machine) start(ctx context.Context, now time.Time) {
 			continue
 		}
 		m.record(row.Action).Total++
-		attempt, cancel := context.WithTimeout(ctx, row.Deadline)
-		m.flight = &flight{row: row, since: now, cancel: cancel}
-		go m.fly(attempt, cancel, m.flight, m.held)
+		m.flight = &flight{row: row, since: now}
+		m.launch(ctx, m.flight, m.held)
 		return
 	}
+}
+
+// takeOff makes the attempt on a goroutine of its own, with its deadline.
+func (m *Machine) takeOff(ctx context.Context, flight *flight, held states.Held) {
+	attempt, cancel := context.WithTimeout(ctx, flight.row.Deadline)
+	flight.cancel = cancel
+	go m.fly(attempt, cancel, flight, held)
 }
 
 // fly makes the attempt, on a goroutine of its own, and sends its result: its
@@ -363,7 +405,7 @@ func (m *Machine) wake(now time.Time) (time.Time, bool) {
 	if !m.served.IsZero() && !states.Passed(m.served.Add(calm), now) {
 		next = states.Sooner(next, m.served.Add(calm))
 	}
-	return next, !next.IsZero()
+	return states.Sooner(next, now.Add(watchInterval)), true
 }
 
 func (m *Machine) record(action transitions.Action) *Attempts {
@@ -375,8 +417,11 @@ func (m *Machine) record(action transitions.Action) *Attempts {
 
 // publish makes the snapshot. Everything in it is copied or never written again.
 func (m *Machine) publish(now time.Time) {
+	vaultGone, consulGone := m.held.Budget(now)
 	snapshot := &Snapshot{
-		At: now.Round(0), State: m.referee.state(), Since: m.since.Round(0),
+		Clock:  ClockReport{Ahead: m.held.Clock.Ahead.Seconds(), WrongSince: moment(m.held.Clock.WrongSince)},
+		Budget: Budget{Vault: vaultGone.Seconds(), Consul: consulGone.Seconds()},
+		At:     now.Round(0), State: m.referee.state(), Since: m.since.Round(0),
 		Ready: m.held.Ready(now, m.options.Settings.ProbeInterval),
 		Node:  Node{Name: m.held.Identity.Node, ID: m.held.Identity.NodeID},
 		Epoch: m.held.Current.Number, Next: m.held.Next.Number > 0, Former: len(m.held.Former),

@@ -16,7 +16,7 @@ type policy struct {
 }
 
 // policies has a row for each class. The limits decide how soon after an outage
-// the machine is back; issue 3 spreads the transient one by fleet size.
+// the machine is back; herd.go adds what a fleet needs to come back in good order.
 var policies = map[failure.Class]policy{
 	failure.Transient: {500 * time.Millisecond, 8 * time.Second, "back within seconds of the far end's return"},
 	failure.AuthDead:  {500 * time.Millisecond, 30 * time.Second, "a new credential is asked for at once; a second refusal is no accident"},
@@ -25,6 +25,10 @@ var policies = map[failure.Class]policy{
 	failure.Local:     {time.Second, 30 * time.Second, "disks are emptied and ports freed by hand"},
 	failure.Bug:       {time.Second, time.Minute, "ours to mend; the rest goes on"},
 }
+
+// probing is how patiently a probe row asks a far end that is away: its request
+// costs next to nothing, so it is made twice as often as another.
+var probing = policy{500 * time.Millisecond, 4 * time.Second, "an outage's end is noticed within seconds, whatever the work that waits for it costs"}
 
 const (
 	// calm is how long the machine must have served before attempt counters are cleared (law 5).
@@ -45,6 +49,10 @@ type retry struct {
 	// next is when the action may be tried again; wait is how long that was from the failure.
 	next time.Time
 	wait time.Duration
+	// probe says that this is a probe row's; herd how many VMs' dice are thrown
+	// beside ours.
+	probe bool
+	herd  herd
 }
 
 // newBackOff is the one constructor of backoffs, every field written out.
@@ -70,12 +78,16 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 		if !known {
 			p = policies[failure.Bug]
 		}
+		if r.probe && failed.Class == failure.Transient {
+			p = probing
+		}
 		r.class, r.backoff = failed.Class, newBackOff(p)
 	}
 	r.attempts++
 	wait := r.backoff.NextBackOff()
 	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
-	r.wait = max(wait, failed.RetryAfter)
+	spread := time.Duration(roll * float64(r.herd.retrying(failed.Class)))
+	r.wait = max(wait, failed.RetryAfter) + spread
 	r.next = now.Add(r.wait)
 }
 
@@ -84,14 +96,19 @@ type retries struct {
 	of map[transitions.Action]*retry
 	// renewed is when the last renewal was tried.
 	renewed time.Time
+	herd    herd
+	// returns is what is known of far ends that were away.
+	returns map[failure.Remote]comeback
 }
 
-func newRetries() *retries { return &retries{of: map[transitions.Action]*retry{}} }
+func newRetries() *retries {
+	return &retries{of: map[transitions.Action]*retry{}, returns: map[failure.Remote]comeback{}}
+}
 
 // get returns the action's retry, made on first use.
 func (r *retries) get(action transitions.Action) *retry {
 	if r.of[action] == nil {
-		r.of[action] = &retry{}
+		r.of[action] = &retry{herd: r.herd}
 	}
 	return r.of[action]
 }
@@ -99,6 +116,9 @@ func (r *retries) get(action transitions.Action) *retry {
 // ready returns when the row may be tried, which is not after now when at once.
 func (r *retries) ready(row transitions.Work) time.Time {
 	next := r.get(row.Action).next
+	if opens := r.returns[row.Remote].opens; !row.Probe && opens.After(next) {
+		next = opens
+	}
 	if row.Renewal && !r.renewed.IsZero() {
 		if spaced := r.renewed.Add(renewalSpacing); spaced.After(next) {
 			next = spaced

@@ -18,9 +18,13 @@ type Snapshot struct {
 	Ready bool `json:"ready"`
 	Node  Node `json:"node"`
 	// Epoch counts the logins of this process that took hold; Next says that another is being built.
-	Epoch    int             `json:"epoch"`
-	Next     bool            `json:"next_epoch_under_way"`
-	Former   int             `json:"former_tokens_to_revoke"`
+	Epoch  int  `json:"epoch"`
+	Next   bool `json:"next_epoch_under_way"`
+	Former int  `json:"former_tokens_to_revoke"`
+	// Clock is this machine's wall clock against the far ends'.
+	Clock ClockReport `json:"clock"`
+	// Budget is how long what is held carries on by itself in an outage.
+	Budget   Budget          `json:"outage_budget"`
 	Evidence []Evidence      `json:"evidence"`
 	Reasons  []states.Reason `json:"reasons"`
 	Actions  []Attempts      `json:"actions"`
@@ -32,6 +36,20 @@ type Snapshot struct {
 
 	held  states.Held
 	probe time.Duration
+}
+
+// ClockReport is how far the wall clock is ahead (negative: behind), and since
+// when that is too far.
+type ClockReport struct {
+	Ahead      float64    `json:"ahead_seconds"`
+	WrongSince *time.Time `json:"wrong_since,omitempty"`
+}
+
+// Budget is how long, from the snapshot's moment, the agent survives with Vault
+// gone and with Consul gone, in seconds.
+type Budget struct {
+	Vault  float64 `json:"vault_gone_seconds"`
+	Consul float64 `json:"consul_gone_seconds"`
 }
 
 // Node is who this VM is in Consul, empty until a JWT said so.

@@ -196,6 +196,10 @@ func (w *world) LookupToken(ctx context.Context, of secret.Secret) error {
 	return err
 }
 
+func (w *world) Healthy(ctx context.Context) error {
+	return w.call(ctx, failure.RemoteVault, &w.vaultDown)
+}
+
 func (w *world) RevokeToken(ctx context.Context, of secret.Secret) error {
 	if err := w.call(ctx, failure.RemoteVault, &w.vaultDown); err != nil {
 		return err

@@ -122,6 +122,8 @@ type JWT struct {
 type VaultToken struct {
 	Life
 	Token secret.Secret
+	// Ends is when it cannot be renewed any more; zero where that is not known.
+	Ends time.Time
 	// ReattestAt is when a new epoch is wanted, well before the max TTL ends; zero: never.
 	ReattestAt time.Time
 	// ReattestFailed says that an epoch was tried since ReattestAt and failed.
@@ -177,6 +179,30 @@ func (e Epoch) Credentials() Installed {
 // Installed names the credentials that the embedded agent runs with.
 type Installed struct{ Accessor, Serial string }
 
+// Clock is what is known of this machine's wall clock.
+type Clock struct {
+	// Ahead is how far it is ahead of the far ends' (negative: behind), zero where unknown.
+	Ahead time.Duration
+	// WrongSince is when it was found to be wrong by more than ClockTolerance; zero: it is not.
+	WrongSince time.Time
+}
+
+// ClockTolerance is how wrong the wall clock may be before it is a reason: Vault's
+// and the PKI's own leeways begin at half a minute (faults.md F9).
+const ClockTolerance = 30 * time.Second
+
+// Measured returns the clock after a measurement at now.
+func (c Clock) Measured(ahead time.Duration, now time.Time) Clock {
+	switch wrong := ahead.Abs() > ClockTolerance; {
+	case !wrong:
+		return Clock{Ahead: ahead}
+	case c.WrongSince.IsZero():
+		return Clock{Ahead: ahead, WrongSince: now}
+	default:
+		return Clock{Ahead: ahead, WrongSince: c.WrongSince}
+	}
+}
+
 // Held is everything the machine holds: a value, copied freely, published
 // without a lock. Former is replaced, never written in place.
 type Held struct {
@@ -195,6 +221,8 @@ type Held struct {
 	Agent Sighting
 	// Registration: read back from a server.
 	Registration Sighting
+	// Clock is how this machine's wall clock compares with the far ends'.
+	Clock Clock
 	// Exporter: our own GET of it answered; Dead means never asked, Unseen down.
 	Exporter Sighting
 }

@@ -1,6 +1,9 @@
 package states
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Reason is one named thing that is wrong, or still missing, with a since.
 type Reason struct {
@@ -21,6 +24,13 @@ type reasonRow struct {
 
 // reasons is ordered from cause to effect: a reason can only be muted by one above it.
 var reasons = []reasonRow{
+	{"clock_wrong", nil, func(h Held, _ time.Time) (bool, time.Time, string) {
+		word, by := "ahead", h.Clock.Ahead
+		if by < 0 {
+			word, by = "behind", -by
+		}
+		return !h.Clock.WrongSince.IsZero(), h.Clock.WrongSince, fmt.Sprintf("this machine's clock is %s %s", by.Round(time.Second), word)
+	}},
 	{"metadata_unreachable", nil, func(h Held, _ time.Time) (bool, time.Time, string) {
 		return h.Metadata.Evidence == Unseen, h.Metadata.Since, h.Metadata.Cause
 	}},
@@ -33,10 +43,10 @@ var reasons = []reasonRow{
 	{"vault_token_dead", []string{"vault_unreachable", "no_identity"}, func(h Held, now time.Time) (bool, time.Time, string) {
 		return h.Evidence(ThingVault, now) == Dead, h.Current.Vault.ended(now), h.Current.Vault.ending(now, "vault token")
 	}},
-	{"agent_down", nil, func(h Held, _ time.Time) (bool, time.Time, string) {
+	{"agent_down", []string{"clock_wrong"}, func(h Held, _ time.Time) (bool, time.Time, string) {
 		return h.Agent.Evidence == Dead && h.Agent.Cause != "", h.Agent.Since, h.Agent.Cause
 	}},
-	{"consul_unreachable", nil, func(h Held, _ time.Time) (bool, time.Time, string) {
+	{"consul_unreachable", []string{"clock_wrong"}, func(h Held, _ time.Time) (bool, time.Time, string) {
 		return h.Agent.Evidence == Unseen, h.Agent.Since, h.Agent.Cause
 	}},
 	{"credentials_dead", []string{"vault_token_dead", "vault_unreachable"}, func(h Held, now time.Time) (bool, time.Time, string) {
@@ -77,6 +87,15 @@ var reasons = []reasonRow{
 	}},
 }
 
+// ReasonNames lists every reason there can be, in the order of the table.
+func ReasonNames() []string {
+	names := make([]string, 0, len(reasons))
+	for _, row := range reasons {
+		names = append(names, row.name)
+	}
+	return names
+}
+
 // Reasons returns what is wrong or still missing, causes before effects. It is
 // pure; the caller owns the slice.
 func Reasons(h Held, now time.Time) []Reason {
@@ -109,6 +128,23 @@ func Roots(all []Reason) []Reason {
 		}
 	}
 	return roots
+}
+
+// Budget returns how long, from now, what is held carries on by itself: while
+// Vault does not answer, until the first credential that only Vault can renew ends;
+// while Consul does not answer, until an epoch or a certificate ends that no server
+// could be shown a successor of. Zero where nothing is held.
+func (h Held) Budget(now time.Time) (vaultGone, consulGone time.Duration) {
+	current := h.Current
+	if !current.Complete() {
+		return 0, 0
+	}
+	first := Sooner(Sooner(current.Vault.Expires, current.Consul.Expires), current.Certificate.Expires)
+	last := current.Vault.Ends
+	if last.IsZero() {
+		last = current.Vault.Expires
+	}
+	return Remaining(first, now), Remaining(Sooner(last, current.Certificate.Expires), now)
 }
 
 // ended is when the credential stopped being good, as far as is known.

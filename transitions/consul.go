@@ -39,6 +39,9 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 		}
 		held.Current, held.Next = epoch, states.Epoch{}
 	}
+	if !next && held.Registration.Evidence != states.Dead {
+		held.Registration = held.Registration.Gone(a.Now(), "not yet read back under these credentials") // law 4
+	}
 	held.Installed = epoch.Credentials()
 	// Every server knew this token a moment ago: where the agent was in good
 	// standing it is out of sight until it has answered, and not dead.
@@ -72,7 +75,7 @@ func (a *actions) prove(ctx context.Context, held states.Held) (states.Held, err
 
 // unregistered: the agent is in good standing and the registration was not read back lately.
 func (a *actions) unregistered(held states.Held, now time.Time) bool {
-	return held.Evidence(states.ThingAgent, now) == states.Good &&
+	return held.Evidence(states.ThingAgent, now) == states.Good && !held.Current.Consul.Refused &&
 		(a.stale(held.Registration, now) || held.Exporter.Evidence == states.Dead)
 }
 

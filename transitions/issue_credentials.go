@@ -17,25 +17,30 @@ func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, err
 	token, now := epoch.Vault.Token, a.Now()
 	epoch.Verified = false
 
+	// Beside each other, the gossip key on a goroutine of its own: what it finds
+	// it leaves in variables of its own, since the other one reads the epoch.
 	var side sync.WaitGroup
+	var gossip states.GossipKey
 	var gossipErr, certificateErr error
 	if !epoch.Gossip.Live(now) {
 		side.Go(func() {
+			defer recovered("read gossip key", &gossipErr)
 			var grant GossipGrant
 			if grant, gossipErr = a.Vault.ReadGossipKey(ctx, token); gossipErr == nil {
-				epoch.Gossip = states.GossipKey{Life: states.NewLife(grant.ID, now, 0, 0), Key: grant.Key}
+				gossip = states.GossipKey{Life: states.NewLife(grant.ID, now, 0, 0), Key: grant.Key}
 			}
 		})
 	}
 	if !epoch.Certificate.Live(now) {
-		side.Go(func() {
-			var certificate states.Certificate
-			if certificate, certificateErr = a.signCertificate(ctx, epoch, held.Identity.Node); certificateErr == nil {
-				epoch.Certificate = certificate
-			}
-		})
+		var certificate states.Certificate
+		if certificate, certificateErr = a.signCertificate(ctx, epoch, held.Identity.Node); certificateErr == nil {
+			epoch.Certificate = certificate
+		}
 	}
 	side.Wait()
+	if gossip.Held() {
+		epoch.Gossip = gossip
+	}
 	if err := worst(gossipErr, certificateErr); err != nil {
 		return vaultFailed(held, epoch, err), err
 	}
@@ -50,6 +55,14 @@ func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, err
 		}
 	}
 	return withCandidate(held, epoch), nil
+}
+
+// recovered makes a panic on a goroutine of an action's own a failure of class
+// bug: nobody else could, and the process would die of it.
+func recovered(doing string, err *error) {
+	if panicked := recover(); panicked != nil {
+		*err = failure.New(failure.Bug, failure.RemoteHost, "%s: panicked: %v", doing, panicked)
+	}
 }
 
 // signCertificate returns a new certificate of the epoch.

@@ -19,6 +19,7 @@ func (a *actions) logIn(ctx context.Context, held states.Held) (states.Held, err
 	now := a.Now()
 	token := states.VaultToken{Life: states.NewLife(grant.Accessor, now, grant.TTL, a.Roll()), Token: grant.Token}
 	if grant.MaxTTL > 0 {
+		token.Ends = now.Add(grant.MaxTTL)
 		token.ReattestAt = states.RenewAt(now, grant.MaxTTL, a.Roll())
 	}
 	if grant.MaxTTL > 0 && grant.TTL >= grant.MaxTTL {

@@ -41,5 +41,18 @@ func ExporterStopped(cause string) News {
 	}}
 }
 
+// ClockJumped says that the wall clock and the monotonic one parted: a suspend, a
+// migration, a step. All that was seen is to be seen again, and the next login
+// takes a fresh JWT (faults.md F6).
+func ClockJumped(cause string) News {
+	return News{"clock_jumped", cause, func(held states.Held, _ time.Time, _ string) states.Held {
+		held.JWT.Refused = held.JWT.Held()
+		for _, sighting := range []*states.Sighting{&held.Vault, &held.Agent, &held.Registration, &held.Exporter} {
+			sighting.Seen = time.Time{}
+		}
+		return held
+	}}
+}
+
 // ServiceNews says something of an embedded service that holds no rung.
 func ServiceNews(name, cause string) News { return News{Name: name, Cause: cause} }

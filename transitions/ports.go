@@ -32,6 +32,9 @@ type JWTGrant struct {
 
 // Vault is the one Vault of the site.
 type Vault interface {
+	// Healthy asks, without any token and at next to no cost to Vault, whether it
+	// serves: nil from an active node and from a standby that passes requests on.
+	Healthy(ctx context.Context) error
 	Login(ctx context.Context, jwt secret.Secret) (VaultGrant, error)
 	ReadGossipKey(ctx context.Context, token secret.Secret) (GossipGrant, error)
 	// SignCertificate makes a key and a CSR here and has the CSR signed for node.

@@ -30,6 +30,7 @@ func (a *actions) renewToken(ctx context.Context, held states.Held) (states.Held
 	life, capped := a.extended(held.Current.Vault.Life, ttl)
 	held.Current.Vault.Life = life
 	if capped {
+		held.Current.Vault.Ends = life.Expires
 		held = a.reattestBefore(held, life)
 	}
 	return held, nil

@@ -30,8 +30,9 @@ type stateRow struct {
 	After   string            `yaml:"after"`
 }
 
-// TestStateRows runs every row of the state table.
-func TestStateRows(t *testing.T) {
+// readRows reads the state table, strictly.
+func readRows(t *testing.T) []stateRow {
+	t.Helper()
 	text, err := os.ReadFile("../testdata/states.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -42,8 +43,13 @@ func TestStateRows(t *testing.T) {
 	if err := decoder.Decode(&rows); err != nil {
 		t.Fatal(err)
 	}
+	return rows
+}
+
+// TestStateRows runs every row of the state table.
+func TestStateRows(t *testing.T) {
 	covered := map[Action]bool{}
-	for _, row := range rows {
+	for _, row := range readRows(t) {
 		covered[row.Attempt] = true
 		t.Run(row.Name, func(t *testing.T) { row.run(t) })
 	}
@@ -55,6 +61,25 @@ func TestStateRows(t *testing.T) {
 }
 
 func (r stateRow) run(t *testing.T) {
+	held := r.lead(t)
+	moves, to, err := leads(Arrows(), r.State, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if moves != r.Moves {
+		t.Errorf("moves %q, want %q", moves, r.Moves)
+	}
+	if to != r.To {
+		t.Errorf("rests in %s, want %s", to, r.To)
+	}
+	if got := abstract(to, held).words(); got != r.After {
+		t.Errorf("held after: %q\n      want: %q", got, r.After)
+	}
+}
+
+// lead returns what is held after the row's attempt or news.
+func (r stateRow) lead(t *testing.T) states.Held {
+	t.Helper()
 	before, err := readWords(r.Held)
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +93,8 @@ func (r stateRow) run(t *testing.T) {
 		held = r.attempt(t, held)
 	case r.News == "agent_stopped":
 		held = AgentStopped("row").Fold(held, searchNow)
+	case r.News == "clock_jumped":
+		held = ClockJumped("row").Fold(held, searchNow)
 	case r.News == "exporter_stopped":
 		held = ExporterStopped("row").Fold(held, searchNow)
 	case strings.HasPrefix(r.News, "now: "):
@@ -79,28 +106,23 @@ func (r stateRow) run(t *testing.T) {
 	default:
 		t.Fatal("a row needs an attempt or news")
 	}
-	held = held.Settled(searchNow)
+	return held.Settled(searchNow)
+}
+
+// leads moves by the table until it rests, and returns the events and the state.
+func leads(table []Arrow, state states.State, held states.Held) (string, states.State, error) {
 	var moves []string
-	state := r.State
 	for range 10 {
-		arrow, any, err := Next(Arrows(), state, held, searchNow)
+		arrow, any, err := Next(table, state, held, searchNow)
 		if err != nil {
-			t.Fatal(err)
+			return "", "", err
 		}
 		if !any {
 			break
 		}
 		moves, state = append(moves, string(arrow.Event)), arrow.To
 	}
-	if got := strings.Join(moves, " "); got != r.Moves {
-		t.Errorf("moves %q, want %q", got, r.Moves)
-	}
-	if state != r.To {
-		t.Errorf("rests in %s, want %s", state, r.To)
-	}
-	if got := abstract(state, held).words(); got != r.After {
-		t.Errorf("held after: %q\n      want: %q", got, r.After)
-	}
+	return strings.Join(moves, " "), state, nil
 }
 
 func (r stateRow) attempt(t *testing.T, held states.Held) states.Held {

@@ -26,6 +26,7 @@ const (
 	Scrape           Action = "scrape_exporter"
 	Revoke           Action = "revoke_former"
 	LookUp           Action = "look_up_vault"
+	Probe            Action = "probe_vault"
 )
 
 // Work is one row of the work table: when Needs, then Do, one attempt.
@@ -39,6 +40,9 @@ type Work struct {
 	Deadline time.Duration
 	// Renewal rows keep at least a second between two attempts (law 5).
 	Renewal bool
+	// Probe rows only ask whether their far end is there. After a healthy answer
+	// the other rows of that far end are spread over the fleet (fsm/retry.go).
+	Probe bool
 	// Needs is pure: whether this is missing or due.
 	Needs func(held states.Held, now time.Time) bool
 	// do is the attempt itself; call Attempt.
@@ -49,11 +53,16 @@ type Work struct {
 
 // Settings are what the tables need of the site, and of the world's clock and dice.
 type Settings struct {
+	// FleetSize is how many VMs share the far ends; what follows an outage is spread
+	// by it. Zero is one.
+	FleetSize int
 	// ProbeInterval is how old a sighting may grow before the far end is asked again.
 	ProbeInterval time.Duration
 	// Now is time.Now, or a bubble's; Roll draws from [0,1). Both are called on the worker goroutine.
 	Now  func() time.Time
 	Roll func() float64
+	// ClockAhead is how far this machine's wall clock is ahead, false where unknown. May be nil.
+	ClockAhead func() (time.Duration, bool)
 }
 
 // actions carries what every action needs; each action is a method in a file of its own.
@@ -68,18 +77,20 @@ type actions struct {
 func Table(ports Ports, settings Settings) []Work {
 	a := &actions{Ports: ports, Settings: settings}
 	rows := []Work{
+		{Action: Probe, Remote: failure.RemoteVault, Why: "Vault is out of sight and there is work for it",
+			Deadline: 3 * time.Second, Probe: true, Needs: vaultMissed, do: a.probe},
 		{Action: RenewToken, Remote: failure.RemoteVault, Why: "the Vault token is due",
-			Deadline: 10 * time.Second, Renewal: true, Needs: tokenDue, do: a.renewToken, blame: blameToken},
+			Deadline: 10 * time.Second, Renewal: true, Needs: inSight(tokenDue), do: a.renewToken, blame: blameToken},
 		{Action: RenewLease, Remote: failure.RemoteVault, Why: "the Consul token's lease is due",
-			Deadline: 10 * time.Second, Renewal: true, Needs: leaseDue, do: a.renewLease, blame: blameLease},
+			Deadline: 10 * time.Second, Renewal: true, Needs: inSight(leaseDue), do: a.renewLease, blame: blameLease},
 		{Action: RenewCertificate, Remote: failure.RemoteVault, Why: "the certificate is due",
-			Deadline: 10 * time.Second, Renewal: true, Needs: certificateDue, do: a.renewCertificate, blame: blameCertificate},
+			Deadline: 10 * time.Second, Renewal: true, Needs: inSight(certificateDue), do: a.renewCertificate, blame: blameCertificate},
 		{Action: FetchJWT, Remote: failure.RemoteMetadata, Why: "no good JWT to log in with",
 			Deadline: 10 * time.Second, Needs: jwtMissing, do: a.fetchJWT, blame: blameReattest},
 		{Action: Login, Remote: failure.RemoteVault, Why: "no live Vault token, or a new epoch is due",
-			Deadline: 15 * time.Second, Needs: loginMissing, do: a.logIn, blame: blameReattest},
+			Deadline: 15 * time.Second, Needs: inSight(loginMissing), do: a.logIn, blame: blameReattest},
 		{Action: Issue, Remote: failure.RemoteVault, Why: "gossip key, certificate or Consul token missing",
-			Deadline: 15 * time.Second, Needs: credentialsMissing, do: a.issue, blame: blameNext},
+			Deadline: 15 * time.Second, Needs: inSight(credentialsMissing), do: a.issue, blame: blameNext},
 		{Action: Verify, Remote: failure.RemoteConsul, Why: "credentials not yet shown to every server",
 			Deadline: 10 * time.Second, Needs: unverified, do: a.verify, blame: blameNext},
 		{Action: Install, Remote: failure.RemoteConsul, Why: "the agent does not run with these credentials",
@@ -93,12 +104,12 @@ func Table(ports Ports, settings Settings) []Work {
 		{Action: Revoke, Remote: failure.RemoteVault, Why: "a former epoch's token is not revoked",
 			Deadline: 10 * time.Second, Needs: unrevoked, do: a.revoke},
 	}
-	// Vault out of sight and nobody with any business there: somebody must look.
+	// Vault out of sight, or to be seen again, and nobody with any business there: somebody must look.
 	vaultRows := append([]Work(nil), rows...)
 	return append(rows, Work{Action: LookUp, Remote: failure.RemoteVault, Why: "Vault is out of sight and nothing else asks it",
 		Deadline: 10 * time.Second, do: a.lookUp,
 		Needs: func(held states.Held, now time.Time) bool {
-			if held.Vault.Evidence != states.Unseen || !held.Current.Vault.Live(now) {
+			if held.Vault.Evidence == states.Good && !held.Vault.Seen.IsZero() || !held.Current.Vault.Live(now) {
 				return false
 			}
 			for _, row := range vaultRows {
@@ -173,7 +184,9 @@ func lost(held states.Held, remote failure.Remote, now time.Time, cause string) 
 	case failure.RemoteVault:
 		held.Vault = held.Vault.Down(now, cause)
 	case failure.RemoteConsul:
-		held.Agent = held.Agent.Lost(now, cause)
+		// A registration that was read back before says nothing of what the servers
+		// know when they answer again (law 4).
+		held.Agent, held.Registration = held.Agent.Lost(now, cause), held.Registration.Lost(now, cause)
 	}
 	return held
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"pawl/fsm"
+	"pawl/internal/clock"
 	"pawl/internal/logs"
 	"pawl/internal/metadata"
 	"pawl/internal/service"
@@ -109,11 +110,15 @@ func run(of environment) error {
 		services.exporter.Inherit(listener)
 	}
 
-	settings := transitions.Settings{ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed)}
+	metadataClient := metadata.NewClient(of.site.Metadata)
+	corrected := &clock.Clock{}
+	metadataClient.UseClock(corrected)
+	vaultClient.UseClock(corrected)
+	settings := transitions.Settings{ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed), ClockAhead: corrected.Ahead}
 	machine, err = fsm.New(fsm.Options{
 		Arrows: transitions.Arrows(),
 		Work: transitions.Table(transitions.Ports{
-			Metadata: metadata.NewClient(of.site.Metadata), Vault: vaultClient,
+			Metadata: metadataClient, Vault: vaultClient,
 			Consul: services.consul, Exporter: services.exporter,
 		}, settings),
 		Settings: settings,

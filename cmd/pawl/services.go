@@ -46,11 +46,13 @@ func noRung(name string) func(cause string) transitions.News {
 }
 
 func newServices(of environment, source status.Source) embeddedServices {
+	exporter := nodeexporter.New(of.site.NodeExporter, logs.Component(of.log, "node_exporter"))
+	exporter.Besides(status.MetricsPath, source.Metrics())
 	return embeddedServices{
 		consul: consulagent.New(of.site, dial.New(of.site.Resolver), of.log,
 			consulagent.Options{RegisterNodeExporter: of.registers}),
 		handover: handover.NewKeeper(of.site.RuntimeFolder, of.site.Hash(), logs.Component(of.log, "handover")),
-		exporter: nodeexporter.New(of.site.NodeExporter, logs.Component(of.log, "node_exporter")),
+		exporter: exporter,
 		status:   status.NewServer(status.SocketPath(of.site), source, logs.Component(of.log, "status")),
 	}
 }

@@ -75,6 +75,7 @@ type credential struct {
 type vaultToken struct {
 	credential
 	ReattestAt *time.Duration `json:"reattest_in,omitempty"`
+	Ends       *time.Duration `json:"ends_in,omitempty"`
 }
 
 // Encode writes what is held as of the stamp. A candidate epoch that is still
@@ -154,7 +155,7 @@ func pack(life states.Life, text secret.Secret, stamp Stamp) credential {
 }
 
 func packToken(token states.VaultToken, stamp Stamp) vaultToken {
-	return vaultToken{credential: pack(token.Life, token.Token, stamp), ReattestAt: until(token.ReattestAt, stamp)}
+	return vaultToken{credential: pack(token.Life, token.Token, stamp), ReattestAt: until(token.ReattestAt, stamp), Ends: until(token.Ends, stamp)}
 }
 
 // until is the time left, the sooner of both clocks; nil for a moment that never comes.
@@ -179,7 +180,8 @@ func (c credential) life(stamp Stamp, since time.Duration) states.Life {
 }
 
 func (t vaultToken) token(stamp Stamp, since time.Duration) states.VaultToken {
-	return states.VaultToken{Life: t.life(stamp, since), Token: t.secret(), ReattestAt: moment(t.ReattestAt, stamp, since)}
+	return states.VaultToken{Life: t.life(stamp, since), Token: t.secret(),
+		ReattestAt: moment(t.ReattestAt, stamp, since), Ends: moment(t.Ends, stamp, since)}
 }
 
 func moment(left *time.Duration, stamp Stamp, since time.Duration) time.Time {

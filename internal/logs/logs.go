@@ -38,9 +38,9 @@ const (
 func New(writer io.Writer, format Format, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level, ReplaceAttr: nameTrace}
 	if format == JSON {
-		return slog.New(quiet{slog.NewJSONHandler(writer, options)})
+		return slog.New(newCalm(quiet{slog.NewJSONHandler(writer, options)}))
 	}
-	return slog.New(quiet{slog.NewTextHandler(writer, options)})
+	return slog.New(newCalm(quiet{slog.NewTextHandler(writer, options)}))
 }
 
 // nameTrace writes TRACE where slog would write DEBUG-4.

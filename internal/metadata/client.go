@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"pawl/internal/clock"
 	"pawl/internal/failure"
 	"pawl/internal/secret"
 	"pawl/internal/site"
@@ -56,6 +57,10 @@ func NewClient(constants site.Metadata) *Client {
 		},
 	}
 }
+
+// UseClock has the client tell the clock what time the service has. Call it
+// before the first attempt.
+func (c *Client) UseClock(of *clock.Clock) { c.web.Transport = of.Watch(c.web.Transport) }
 
 // FetchJWT makes one attempt within the site's timeout. Its errors are all
 // *failure.Error.

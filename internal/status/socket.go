@@ -90,6 +90,7 @@ func (s *Server) routes() http.Handler {
 		response.Header().Set("Content-Type", "application/json")
 		_ = s.source.Dump(response)
 	})
+	routes.Handle("GET "+MetricsPath, s.source.Metrics())
 	routes.HandleFunc("GET /livez", func(response http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(response, "ok\n")
 	})

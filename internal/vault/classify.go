@@ -29,6 +29,7 @@ const (
 	renewingLease kind = "renew the consul token's lease at vault"
 	lookingUp     kind = "look up the vault token"
 	revoking      kind = "revoke the vault token"
+	probing       kind = "ask vault whether it serves"
 )
 
 // mostWait bounds the Retry-After that we believe.
@@ -128,6 +129,7 @@ var (
 	consuls = []kind{issuingConsul, renewingLease}
 	leases  = []kind{renewingLease}
 	signs   = []kind{signing}
+	probes  = []kind{probing}
 )
 
 // fill puts the site's paths into a fix.

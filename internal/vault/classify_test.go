@@ -60,6 +60,7 @@ var attempts = map[kind]func(context.Context, *Client) error{
 		return err
 	},
 	lookingUp: func(ctx context.Context, c *Client) error { return c.LookupToken(ctx, secret.New(canary)) },
+	probing:   func(ctx context.Context, c *Client) error { return c.Healthy(ctx) },
 	revoking:  func(ctx context.Context, c *Client) error { return c.RevokeToken(ctx, secret.New(canary)) },
 }
 

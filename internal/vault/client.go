@@ -24,6 +24,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"pawl/internal/clock"
 	"pawl/internal/dial"
 	"pawl/internal/failure"
 	"pawl/internal/secret"
@@ -50,6 +51,7 @@ type Client struct {
 	domain string
 	api    *api.Client
 	web    *http.Client
+	tls    *tls.Config
 	now    func() time.Time
 	// youngest is the last login.
 	youngest atomic.Pointer[birth]
@@ -69,11 +71,12 @@ func New(constants site.Site) (*Client, error) {
 	for _, certificate := range constants.Roots() {
 		roots.AddCert(certificate)
 	}
+	secured := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
 	web := &http.Client{
 		Transport: &bounded{&http.Transport{
 			Proxy:               nil,
 			DialContext:         dial.New(constants.Resolver).DialContext,
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:     secured,
 			TLSHandshakeTimeout: 5 * time.Second,
 			// HTTP/1.1: a lost HTTP/2 connection would take every request under way with
 			// it. Two idle ones serve the two requests made side by side.
@@ -104,8 +107,15 @@ func New(constants site.Site) (*Client, error) {
 	}
 	return &Client{
 		site: constants.Vault, domain: "node." + constants.Consul.Datacenter + "." + constants.Consul.Domain,
-		api: library, web: web, now: time.Now,
+		api: library, web: web, tls: secured, now: time.Now,
 	}, nil
+}
+
+// UseClock has Vault's certificate judged by the corrected time, and the clock
+// told what time Vault has. Call it before the first attempt.
+func (c *Client) UseClock(of *clock.Clock) {
+	c.tls.Time = of.Now
+	c.web.Transport = of.Watch(c.web.Transport)
 }
 
 // Close gives idle connections back.

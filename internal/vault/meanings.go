@@ -12,6 +12,7 @@ var meanings = []meaning{
 	{nil, 412, 412, nil, failure.Transient, failure.RemoteVault, ""}, // a node that lags behind what it told us
 	{nil, 429, 429, nil, failure.Transient, failure.RemoteVault, ""}, // a quota, or a standby
 	{nil, 472, 474, nil, failure.Transient, failure.RemoteVault, ""}, // standbys of other kinds
+	{probes, 530, 530, nil, failure.Transient, failure.RemoteVault, "take the node that was removed from vault's cluster out of vault.address"},
 	{nil, 501, 501, nil, failure.Config, failure.RemoteVault, "initialise vault: vault operator init"},
 	{nil, 503, 503, []string{"sealed"}, failure.Transient, failure.RemoteVault, "unseal vault: vault operator unseal"},
 	{nil, 502, 504, nil, failure.Transient, failure.RemoteVault, ""},

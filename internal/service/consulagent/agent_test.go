@@ -278,7 +278,7 @@ func TestRefusals(t *testing.T) {
 	_, err := lab.api.ACL().TokenDelete(good.Consul.ID, nil)
 	must(t, err)
 	if _, err := agent.Prove(t.Context()); failure.Of(err).Class != failure.Transient {
-		t.Errorf("a token younger than a minute is given up: %v", err)
+		t.Errorf("a young token is given up: %v", err)
 	}
 	running, err := agent.running()
 	must(t, err)

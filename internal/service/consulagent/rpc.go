@@ -13,8 +13,10 @@ import (
 )
 
 // settling is how long after its issue a token that a server does not know may
-// only be late on its way there, and is not yet given up (F11).
-const settling = 60 * time.Second
+// only be late on its way there, and is not yet given up (F11). A token is shown to
+// every server before it is used, so that this is for servers that were away then;
+// and a token that was deleted must be replaced within a probe and 30 s (issue 3).
+const settling = 20 * time.Second
 
 // call makes one RPC through the running agent. Consul ignores the context, so
 // that a call that is given up ends by itself, within limits.rpc_client_timeout.

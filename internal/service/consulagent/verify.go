@@ -84,6 +84,10 @@ func (a *Agent) Verify(ctx context.Context, identity states.Identity, epoch stat
 
 // judge classifies a refusal.
 func judge(err error, wanted credentials) error {
+	var clone *failure.Error
+	if errors.As(err, &clone) {
+		return failure.New(clone.Class, clone.Remote, "verify credentials: %w", err).WithFix(clone.Fix)
+	}
 	var unknown x509.UnknownAuthorityError
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -135,7 +139,7 @@ func (a *Agent) ask(ctx context.Context, server string, wanted credentials) erro
 		case err == nil && (answer.Token == nil || answer.Token.AccessorID != wanted.name.Accessor):
 			return fmt.Errorf("it knows the token as another than %s", wanted.name.Accessor)
 		case err == nil:
-			return nil
+			return a.cloned(codec, wanted)
 		case !acl.IsErrNotFound(err):
 			return unreachable(err)
 		case time.Since(wanted.issued) >= settling, !pause(ctx, verifyPause):

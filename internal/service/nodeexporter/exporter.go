@@ -41,6 +41,8 @@ type Exporter struct {
 	lock    sync.Mutex
 	address net.Addr // nil while we do not listen
 	failure error    // why we do not listen
+	// besides are further pages of the port, by path.
+	besides map[string]http.Handler
 	// listener is the one in use; inherited waits for the first Serve.
 	listener, inherited net.Listener
 }
@@ -67,6 +69,15 @@ func (e *Exporter) Address() net.Addr {
 	e.lock.Lock()
 	defer e.lock.Unlock()
 	return e.address
+}
+
+// Besides serves another page on the exporter's port, such as the metrics of the
+// process itself: /metrics stays what the stock binary's is. Call it before Serve.
+func (e *Exporter) Besides(path string, page http.Handler) {
+	if e.besides == nil {
+		e.besides = map[string]http.Handler{}
+	}
+	e.besides[path] = page
 }
 
 // Inherit has the first Serve take over a listener that the process before this
@@ -128,7 +139,7 @@ func (e *Exporter) serve(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("build collectors: %w", err)
 	}
-	pages, err := newPages(handler)
+	pages, err := newPages(handler, e.besides)
 	if err != nil {
 		return err
 	}

@@ -143,8 +143,9 @@ func (h *handler) ServeHTTP(response http.ResponseWriter, request *http.Request)
 	http.Error(response, err.Error(), http.StatusBadRequest)
 }
 
-// newPages returns what the port serves: the metrics, and a page that leads there.
-func newPages(metrics http.Handler) (http.Handler, error) {
+// newPages returns what the port serves: the metrics, what the site's Prometheus
+// wants besides, and a page that leads to the former.
+func newPages(metrics http.Handler, besides map[string]http.Handler) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "Node Exporter",
 		Description: "Prometheus Node Exporter, embedded in pawl",
@@ -156,6 +157,9 @@ func newPages(metrics http.Handler) (http.Handler, error) {
 	}
 	pages := http.NewServeMux()
 	pages.Handle(metricsPath, metrics)
+	for path, page := range besides {
+		pages.Handle(path, page)
+	}
 	pages.Handle("/", landing)
 	return pages, nil
 }

@@ -1,0 +1,52 @@
+package clock
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// TestObserve: the skew is within a second of the truth, either way, and the
+// corrected time follows it.
+func TestObserve(t *testing.T) {
+	for _, ahead := range []time.Duration{0, time.Hour, -time.Hour, 365 * 24 * time.Hour, -40 * time.Second} {
+		var c Clock
+		if _, known := c.Ahead(); known {
+			t.Fatal("a new clock claims to know")
+		}
+		now := time.Now()
+		c.Observe(now.Add(-ahead).Truncate(time.Second), now.Add(-20*time.Millisecond), now)
+		got, known := c.Ahead()
+		if !known || (got-ahead).Abs() > time.Second {
+			t.Errorf("ahead by %s, measured %s", ahead, got)
+		}
+		if off := c.Now().Sub(now.Add(-ahead)).Abs(); off > 2*time.Second {
+			t.Errorf("ahead by %s: the corrected time is off by %s", ahead, off)
+		}
+		c.Observe(time.Time{}, now, now)
+		if again, _ := c.Ahead(); again != got {
+			t.Error("an answer without a date changed what is known")
+		}
+	}
+}
+
+// TestWatch: every answer is observed, an error's too.
+func TestWatch(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(response http.ResponseWriter, _ *http.Request) {
+		response.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
+		response.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	var c Clock
+	client := &http.Client{Transport: c.Watch(http.DefaultTransport)}
+	response, err := client.Get(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if ahead, known := c.Ahead(); !known || (ahead-time.Hour).Abs() > 2*time.Second {
+		t.Errorf("measured %s, %v", ahead, known)
+	}
+	client.CloseIdleConnections()
+}
