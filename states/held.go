@@ -150,6 +150,9 @@ type Certificate struct {
 type GossipKey struct {
 	Life
 	Key secret.Secret
+	// Previous is the version before, empty where there is none: while a key is
+	// being rotated, KV and cluster may differ by one (faults.md F13).
+	Previous secret.Secret
 }
 
 // Epoch is a Vault token and what was leased under it (law 3). A value, copied freely.

@@ -27,7 +27,7 @@ func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, err
 			defer recovered("read gossip key", &gossipErr)
 			var grant GossipGrant
 			if grant, gossipErr = a.Vault.ReadGossipKey(ctx, token); gossipErr == nil {
-				gossip = states.GossipKey{Life: states.NewLife(grant.ID, now, 0, 0), Key: grant.Key}
+				gossip = states.GossipKey{Life: states.NewLife(grant.ID, now, 0, 0), Key: grant.Key, Previous: grant.Previous}
 			}
 		})
 	}

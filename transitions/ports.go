@@ -60,6 +60,8 @@ type VaultGrant struct {
 type GossipGrant struct {
 	Key secret.Secret
 	ID  string // the KV version
+	// Previous is the version before, empty where there is none or it cannot be had.
+	Previous secret.Secret
 }
 
 // CertificateGrant is a signed certificate with the key made here.

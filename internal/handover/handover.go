@@ -53,6 +53,7 @@ type document struct {
 	Number   int             `json:"number"`
 	Vault    vaultToken      `json:"vault"`
 	Gossip   credential      `json:"gossip"`
+	Previous string          `json:"gossip_previous,omitempty"`
 	Consul   credential      `json:"consul"`
 	Lease    string          `json:"lease"`
 	Chain    string          `json:"chain"`
@@ -89,7 +90,7 @@ func Encode(held states.Held, stamp Stamp) ([]byte, error) {
 	doc := document{
 		Stamp: stamp, Identity: held.Identity, Number: current.Number,
 		JWT: pack(held.JWT.Life, held.JWT.Text, stamp), Vault: packToken(current.Vault, stamp),
-		Gossip: pack(current.Gossip.Life, current.Gossip.Key, stamp),
+		Gossip: pack(current.Gossip.Life, current.Gossip.Key, stamp), Previous: current.Gossip.Previous.Reveal(),
 		Consul: pack(current.Consul.Life, current.Consul.Token, stamp), Lease: current.Consul.Lease,
 		Key: pack(current.Certificate.Life, current.Certificate.Key, stamp), Chain: current.Certificate.Chain,
 		Verified: current.Verified,
@@ -137,7 +138,7 @@ func Decode(text []byte, stamp Stamp) (states.Held, error) {
 	held.Current = states.Epoch{
 		Number: doc.Number, Verified: doc.Verified,
 		Vault:       doc.Vault.token(stamp, since),
-		Gossip:      states.GossipKey{Life: doc.Gossip.life(stamp, since), Key: doc.Gossip.secret()},
+		Gossip:      states.GossipKey{Life: doc.Gossip.life(stamp, since), Key: doc.Gossip.secret(), Previous: secret.New(doc.Previous)},
 		Certificate: states.Certificate{Life: doc.Key.life(stamp, since), Key: doc.Key.secret(), Chain: doc.Chain},
 		Consul:      states.ConsulToken{Life: doc.Consul.life(stamp, since), Token: doc.Consul.secret(), Lease: doc.Lease},
 	}

@@ -157,6 +157,8 @@ type call struct {
 	path string
 	// token authorises; empty for a login.
 	token secret.Secret
+	// version of a secret in KV v2; empty is the newest.
+	version string
 	// body is sent by PUT; nil is a GET.
 	body map[string]any
 	// hidden is whatever else no error text may hold.
@@ -204,7 +206,11 @@ func (c *Client) ask(ctx context.Context, call call) (*api.Secret, time.Time, er
 func (c *Client) send(ctx context.Context, call call) (*api.Response, error) {
 	client := c.api.WithRequestCallbacks(func(request *api.Request) { request.ClientToken = call.token.Reveal() })
 	if call.body == nil {
-		return client.Logical().ReadRawWithContext(ctx, call.path)
+		var query map[string][]string
+		if call.version != "" {
+			query = map[string][]string{"version": {call.version}}
+		}
+		return client.Logical().ReadRawWithDataWithContext(ctx, call.path, query)
 	}
 	var body bytes.Buffer
 	if err := json.NewEncoder(&body).Encode(call.body); err != nil {

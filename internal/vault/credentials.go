@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"pawl/internal/failure"
@@ -17,9 +18,24 @@ import (
 var gossipLengths = []int{16, 24, 32}
 
 // ReadGossipKey reads the key from KV v2 and checks it: an empty or short key
-// would start Serf unencrypted, or not at all (faults.md F39).
+// would start Serf unencrypted, or not at all (faults.md F39). The version before
+// comes along where there is one, for a cluster that has not moved on yet (F13).
 func (c *Client) ReadGossipKey(ctx context.Context, token secret.Secret) (transitions.GossipGrant, error) {
-	read := call{kind: readingGossip, path: c.site.KVMount + "/data/" + c.site.GossipPath, token: token}
+	grant, err := c.readGossip(ctx, token, "")
+	if err != nil {
+		return transitions.GossipGrant{}, err
+	}
+	if version, err := strconv.Atoi(grant.ID); err == nil && version > 1 {
+		if before, err := c.readGossip(ctx, token, strconv.Itoa(version-1)); err == nil && before.Key.Reveal() != grant.Key.Reveal() {
+			grant.Previous = before.Key
+		}
+	}
+	return grant, nil
+}
+
+// readGossip reads one version of the key; "" is the newest.
+func (c *Client) readGossip(ctx context.Context, token secret.Secret, wanted string) (transitions.GossipGrant, error) {
+	read := call{kind: readingGossip, path: c.site.KVMount + "/data/" + c.site.GossipPath, token: token, version: wanted}
 	place := c.site.KVMount + "/" + c.site.GossipPath
 	write := fmt.Sprintf("write it: consul keygen, then vault kv put -mount=%s %s %s=KEY", c.site.KVMount, c.site.GossipPath, c.site.GossipField)
 	answer, _, err := c.ask(ctx, read)

@@ -72,8 +72,11 @@ type Agent struct {
 
 // demand is Install waiting for a running agent.
 type demand struct {
-	with  credentials
-	reply chan<- started
+	with credentials
+	// instead names a running agent that is to be replaced, for it cannot join; nil:
+	// whatever runs will do.
+	instead *instance
+	reply   chan<- started
 }
 
 // started answers a demand.
@@ -90,6 +93,7 @@ type credentials struct {
 	name     states.Installed
 	token    secret.Secret
 	gossip   secret.Secret
+	previous secret.Secret // the gossip key before this one, empty where there is none
 	chain    string
 	key      secret.Secret
 	issued   time.Time
@@ -123,21 +127,31 @@ func (a *Agent) StayRegistered() { a.stay.Store(true) }
 // once: the in-process restart.
 func (a *Agent) Serve(ctx context.Context) error {
 	running, err := a.begin(ctx)
-	if running == nil {
-		return err
+	for running != nil {
+		var wanted *demand
+		if wanted, err = a.run(ctx, running); wanted == nil {
+			return err
+		}
+		running, err = a.start(ctx, wanted.with)
+		wanted.reply <- started{running, true, err}
 	}
+	return err
+}
+
+// run tends an instance until ctx is done, or it dies, or a demand wants another in its place.
+func (a *Agent) run(ctx context.Context, running *instance) (*demand, error) {
 	tending, stopTending := context.WithCancel(ctx)
 	var tended sync.WaitGroup
 	tended.Go(func() { a.tend(tending, running) })
-	err = a.watch(ctx, running)
+	wanted, err := a.watch(ctx, running)
 	stopTending()
 	a.forget(running)
-	if err == nil && !a.stay.Load() {
+	if wanted == nil && err == nil && !a.stay.Load() {
 		a.leave(running)
 	}
 	running.shutdown(a.logger)
 	tended.Wait()
-	return err
+	return wanted, err
 }
 
 // begin returns a running instance: with the last credentials if there were any,
@@ -167,20 +181,23 @@ func (a *Agent) begin(ctx context.Context) (*instance, error) {
 	}
 }
 
-// watch returns nil when ctx is done, or why the agent died.
-func (a *Agent) watch(ctx context.Context, running *instance) error {
+// watch returns nothing when ctx is done, or why the agent died, or who wants another in its place.
+func (a *Agent) watch(ctx context.Context, running *instance) (*demand, error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case wanted := <-a.demands: // it was restarted while Install waited
-			wanted.reply <- started{running, false, nil}
+			return nil, nil
+		case wanted := <-a.demands:
+			if wanted.instead == running {
+				return &wanted, nil
+			}
+			wanted.reply <- started{running, false, nil} // it was restarted while Install waited
 		case <-running.agent.Failed():
-			return errors.New("agent died: one of its API listeners failed")
+			return nil, errors.New("agent died: one of its API listeners failed")
 		case <-running.agent.ShutdownCh():
-			return errors.New("agent died: it shut itself down")
+			return nil, errors.New("agent died: it shut itself down")
 		case err := <-running.dead:
-			return fmt.Errorf("agent died: %w", err)
+			return nil, fmt.Errorf("agent died: %w", err)
 		}
 	}
 }
@@ -203,6 +220,7 @@ func (a *Agent) tend(ctx context.Context, running *instance) {
 			return
 		case <-ticker.C:
 			back = back && !running.lonely()
+			running.askSerf()
 		}
 	}
 }

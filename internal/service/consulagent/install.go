@@ -3,6 +3,7 @@ package consulagent
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/consul/types"
 
 	"pawl/internal/failure"
+	"pawl/internal/secret"
 	"pawl/states"
 )
 
@@ -31,9 +33,54 @@ func (a *Agent) Install(ctx context.Context, identity states.Identity, epoch sta
 		return err
 	}
 	if !fresh {
-		return a.swap(running, wanted)
+		if err := a.swap(running, wanted); err != nil || running.joined.Load() {
+			return err
+		}
 	}
-	return a.join(ctx, running)
+	err = a.join(ctx, running)
+	if !errors.Is(err, errNotLetIn) || wanted.previous.Empty() {
+		return err
+	}
+	return a.otherKey(ctx, running, wanted, err)
+}
+
+// otherKey starts the agent anew with each gossip key that it does not run with,
+// the newest in Vault and the one before, since a server answered and would not let
+// it in: while the key is being rotated, the cluster may be one behind.
+func (a *Agent) otherKey(ctx context.Context, running *instance, wanted credentials, refused error) error {
+	tried := running.credentials().gossip.Reveal()
+	for _, key := range []secret.Secret{wanted.gossip, wanted.previous} {
+		if key.Reveal() == tried {
+			continue
+		}
+		with := wanted
+		with.gossip = key
+		another, err := a.replace(ctx, running, with)
+		if err != nil {
+			return err
+		}
+		if running = another; a.join(ctx, running) == nil {
+			a.logger.Warn("joined with another gossip key than the one tried first; is it being rotated?")
+			return nil
+		}
+	}
+	return failure.New(failure.Transient, failure.RemoteConsul, "join with either gossip key in Vault: %w", refused).WithFix(keyFix)
+}
+
+// replace has Serve start an agent with what is wanted in the place of a running one.
+func (a *Agent) replace(ctx context.Context, running *instance, wanted credentials) (*instance, error) {
+	reply := make(chan started, 1)
+	select {
+	case a.demands <- demand{wanted, running, reply}:
+	case <-ctx.Done():
+		return nil, failure.New(failure.Local, failure.RemoteConsul, "restart agent: its service is not running: %w", ctx.Err())
+	}
+	select {
+	case answer := <-reply:
+		return answer.instance, answer.err
+	case <-ctx.Done():
+		return nil, failure.New(failure.Local, failure.RemoteConsul, "restart agent: %w", ctx.Err())
+	}
 }
 
 // credentialsOf checks the key pair before anything is touched.
@@ -43,6 +90,7 @@ func credentialsOf(identity states.Identity, epoch states.Epoch) (credentials, e
 		name:     epoch.Credentials(),
 		token:    epoch.Consul.Token,
 		gossip:   epoch.Gossip.Key,
+		previous: epoch.Gossip.Previous,
 		chain:    epoch.Certificate.Chain,
 		key:      epoch.Certificate.Key,
 		issued:   epoch.Consul.Received,
@@ -66,7 +114,7 @@ func (a *Agent) demand(ctx context.Context, wanted credentials) (running *instan
 	}
 	reply := make(chan started, 1)
 	select {
-	case a.demands <- demand{wanted, reply}:
+	case a.demands <- demand{wanted, nil, reply}:
 	case <-ctx.Done():
 		return nil, false, failure.New(failure.Local, failure.RemoteConsul, "start agent: its service is not running: %w", ctx.Err())
 	}

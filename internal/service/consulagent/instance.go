@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,6 +29,7 @@ type instance struct {
 	restarted bool
 	since     time.Time
 	dead      chan error // of one, for deaths that Consul does not report itself
+	joined    atomic.Bool
 
 	lock      sync.Mutex // guards what follows
 	installed credentials

@@ -2,6 +2,7 @@ package consulagent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,6 +25,12 @@ const (
 	serverPoll = 2 * time.Millisecond
 	leaderPoll = 50 * time.Millisecond
 )
+
+// errNotLetIn marks a server that answers and does not let us join.
+var errNotLetIn = errors.New("not let in")
+
+// keyFix is for a server that answers and does not let us join, for good.
+const keyFix = "if this stays while the server is up, the gossip key in Vault may not be the servers' key"
 
 // environment guards the environment variable below.
 var environment sync.Mutex
@@ -62,22 +69,36 @@ func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 	}
 	switch {
 	case err == nil:
+		running.joined.Store(true)
 		a.dialer.Remember(a.site.Consul.Servers, addresses...)
 		return nil
-	case strings.Contains(err.Error(), "can't Join after Leave or Shutdown"):
-		// Serf stops itself when it loses a vote about its name, and tells nobody.
+	case serfStopped(err):
 		running.kill(fmt.Errorf("serf stopped by itself: %w", err))
 		return failure.New(failure.Local, failure.RemoteConsul, "join: %w", err).
 			WithFix("look for another VM with the name " + running.credentials().identity.Node)
 	default:
-		return failure.New(failure.Transient, failure.RemoteConsul, "join %s: %w", first, err).
-			WithFix("if this stays while the server is up, the gossip key in Vault may not be the servers' key")
+		return failure.New(failure.Transient, failure.RemoteConsul, "join %s: %w: %w", first, errNotLetIn, err).
+			WithFix(keyFix)
+	}
+}
+
+// serfStopped reports whether Serf refuses since it has stopped itself, as it does
+// when it loses a vote about its name, without telling anybody.
+func serfStopped(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "can't Join after Leave or Shutdown")
+}
+
+// askSerf finds out whether Serf still lives, by joining nobody, and reports its
+// death: the process lives on, and no channel of Consul's tells.
+func (i *instance) askSerf() {
+	if err := joinQuietly(i); serfStopped(err) {
+		i.kill(fmt.Errorf("serf stopped by itself, as it does when another node has won our name: %w", err))
 	}
 }
 
 // joinQuietly joins without Consul's READY=1 to the service manager: when pawl is
 // ready is for main to say.
-func joinQuietly(running *instance, address string) error {
+func joinQuietly(running *instance, addresses ...string) error {
 	const notify = "NOTIFY_SOCKET"
 	environment.Lock()
 	defer environment.Unlock()
@@ -85,7 +106,7 @@ func joinQuietly(running *instance, address string) error {
 		_ = os.Unsetenv(notify)
 		defer func() { _ = os.Setenv(notify, socket) }()
 	}
-	_, err := running.agent.JoinLAN([]string{address}, nil)
+	_, err := running.agent.JoinLAN(addresses, nil)
 	return err
 }
 
