@@ -15,7 +15,7 @@ func (a *actions) verify(ctx context.Context, held states.Held) (states.Held, er
 		if refusedBy(err, failure.RemoteConsul) {
 			epoch.Consul.Refused = true
 		}
-		return vaultFailed(held, epoch, err), err
+		return vaultFailed(held, epoch, err, a.Now()), err
 	}
 	epoch.Verified = true
 	return withCandidate(held, epoch), nil
@@ -29,7 +29,7 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 	next := held.Next.Number > 0 && epoch.Credentials() == held.Next.Credentials()
 	if err := a.Consul.Install(ctx, held.Identity, epoch); err != nil {
 		if next {
-			held = vaultFailed(held, epoch, err)
+			held = vaultFailed(held, epoch, err, a.Now())
 		}
 		return held, err
 	}

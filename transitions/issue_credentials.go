@@ -42,12 +42,12 @@ func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, err
 		epoch.Gossip = gossip
 	}
 	if err := worst(gossipErr, certificateErr); err != nil {
-		return vaultFailed(held, epoch, err), err
+		return vaultFailed(held, epoch, err, a.Now()), err
 	}
 	if !epoch.Consul.Live(now) {
 		grant, err := a.Vault.IssueConsulToken(ctx, token)
 		if err != nil {
-			return vaultFailed(held, epoch, err), err
+			return vaultFailed(held, epoch, err, a.Now()), err
 		}
 		epoch.Consul = states.ConsulToken{
 			Life:  states.NewLife(grant.Accessor, a.Now(), grant.TTL, a.Roll()),

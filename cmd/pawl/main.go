@@ -22,6 +22,7 @@ import (
 const (
 	exitFailed  = 1
 	exitUsage   = 64 // EX_USAGE
+	exitLocal   = 73 // EX_CANTCREAT: the runtime folder cannot be had, or another agent has it
 	exitRestart = 75 // EX_TEMPFAIL: a fresh process may do better (law 1)
 )
 

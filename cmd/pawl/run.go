@@ -84,6 +84,12 @@ func run(of environment) error {
 	if err != nil {
 		return fmt.Errorf("find our own executable: %w", err)
 	}
+	lock, err := hold(of.site.RuntimeFolder)
+	if err != nil {
+		of.log.Error("cannot run", "error", err)
+		return exitCode(exitLocal)
+	}
+	defer lock.Close() // and so the lock lives as long as the process
 	logs.RedirectStandard(of.log)
 	seed := rand.Uint64()
 	of.log.Debug("starting", "version", version, "site", of.site.Name, "site_hash", of.site.Hash(), "seed", seed)
@@ -114,7 +120,7 @@ func run(of environment) error {
 	corrected := &clock.Clock{}
 	metadataClient.UseClock(corrected)
 	vaultClient.UseClock(corrected)
-	settings := transitions.Settings{ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed), ClockAhead: corrected.Ahead}
+	settings := transitions.Settings{FleetSize: of.site.FleetSize, ProbeInterval: of.site.ProbeInterval, Now: time.Now, Roll: newDice(seed), ClockAhead: corrected.Ahead}
 	machine, err = fsm.New(fsm.Options{
 		Arrows: transitions.Arrows(),
 		Work: transitions.Table(transitions.Ports{
