@@ -175,6 +175,7 @@ func (m *Machine) turn(ctx context.Context, now time.Time, ended *result) (time.
 	if !m.served.IsZero() && states.Passed(m.served.Add(calm), now) {
 		m.forgive()
 	}
+	m.absolve(now)
 	m.start(ctx, now)
 	m.options.Refresh(m.held)
 	m.publish(now)
@@ -333,6 +334,16 @@ func (m *Machine) forgive() {
 	}
 }
 
+// absolve takes failures of what nobody needs any more out of those that stand:
+// a renewal that a new login made needless is nothing to mend.
+func (m *Machine) absolve(now time.Time) {
+	for _, row := range m.options.Work {
+		if record := m.records[row.Action]; record != nil && record.Standing && !row.Needs(m.held, now) {
+			record.Standing, record.NextAttempt = false, nil
+		}
+	}
+}
+
 // start begins the first attempt that is due or missing and not backing off.
 func (m *Machine) start(ctx context.Context, now time.Time) {
 	if m.flight != nil || ctx.Err() != nil {
@@ -425,7 +436,7 @@ func (m *Machine) publish(now time.Time) {
 		Ready: m.held.Ready(now, m.options.Settings.ProbeInterval),
 		Node:  Node{Name: m.held.Identity.Node, ID: m.held.Identity.NodeID},
 		Epoch: m.held.Current.Number, Next: m.held.Next.Number > 0, Former: len(m.held.Former),
-		Evidence: evidence(m.held, now), Reasons: states.Reasons(m.held, now),
+		Evidence: evidence(m.held, now), Reasons: append([]states.Reason{}, states.Reasons(m.held, now)...),
 		Moves: m.moves, MovesTotal: m.moved,
 		held: m.held, probe: m.options.Settings.ProbeInterval,
 	}

@@ -288,7 +288,7 @@ type running struct {
 	*Machine
 	t      *testing.T
 	world  *world
-	log    *strings.Builder
+	log    *lockedWriter
 	stop   context.CancelFunc
 	landed chan states.Held
 }
@@ -313,12 +313,12 @@ func launchWith(t *testing.T, w *world, seed uint64, work []transitions.Work) *r
 	if work == nil {
 		work = transitions.Table(transitions.Ports{Metadata: w, Vault: w, Consul: w, Exporter: w}, settings)
 	}
-	log := &strings.Builder{}
+	log := &lockedWriter{}
 	m, err := New(Options{
 		Arrows:   transitions.Arrows(),
 		Work:     work,
 		Settings: settings,
-		Log:      slog.New(slog.NewTextHandler(&lockedWriter{to: log}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -332,13 +332,28 @@ func launchWith(t *testing.T, w *world, seed uint64, work []transitions.Work) *r
 // lockedWriter lets the log be read while it is written.
 type lockedWriter struct {
 	lock sync.Mutex
-	to   *strings.Builder
+	to   strings.Builder
 }
 
 func (w *lockedWriter) Write(text []byte) (int, error) {
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	return w.to.Write(text)
+}
+
+// logged is what was logged so far.
+func (r *running) logged() string {
+	r.log.lock.Lock()
+	defer r.log.lock.Unlock()
+	return r.log.to.String()
+}
+
+// sleep lets virtual time pass. What the test read of the world before is
+// ordered before what others write after: a timer alone does not say so to the
+// race detector.
+func (r *running) sleep(d time.Duration) {
+	r.world.set(func(*world) {})
+	time.Sleep(d)
 }
 
 // end stops the machine and returns what it held.
@@ -349,7 +364,7 @@ func (r *running) end() states.Held {
 
 // pass lets virtual time pass.
 func (r *running) pass(d time.Duration) {
-	time.Sleep(d)
+	r.sleep(d)
 	synctest.Wait()
 }
 
@@ -363,7 +378,7 @@ func (r *running) reaches(want states.State, limit time.Duration) time.Duration 
 		if r.Snapshot().State == want {
 			return time.Since(began)
 		}
-		time.Sleep(10 * time.Millisecond)
+		r.sleep(10 * time.Millisecond)
 	}
 	r.t.Fatalf("not in %s after %s; in %s, reasons %+v, standing %+v", want, limit, r.Snapshot().State, r.Snapshot().Reasons, r.Snapshot().Standing())
 	return 0

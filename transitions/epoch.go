@@ -8,11 +8,17 @@ import (
 )
 
 // candidate is the epoch being completed: Next where there is one, else Current.
+// A Next that only brings a certificate shares Current's other credentials, as
+// they are now: they may have been renewed since it was made.
 func candidate(held states.Held) states.Epoch {
-	if held.Next.Number > 0 {
-		return held.Next
+	next := held.Next
+	if next.Number == 0 {
+		return held.Current
 	}
-	return held.Current
+	if next.Vault.ID == held.Current.Vault.ID {
+		next.Vault, next.Consul, next.Gossip = held.Current.Vault, held.Current.Consul, held.Current.Gossip
+	}
+	return next
 }
 
 // withCandidate puts the epoch back where candidate took it from.

@@ -70,7 +70,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	if connection, err := net.Dial("unix", s.path); err == nil {
 		_ = connection.Close()
 		return nil, fmt.Errorf("bind %s: another agent answers there; stop it first", s.path)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
+	} else if left, _ := os.Lstat(s.path); errors.Is(err, syscall.ECONNREFUSED) && left != nil && left.Mode()&os.ModeSocket != 0 {
 		_ = os.Remove(s.path)
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "unix", s.path)

@@ -247,3 +247,23 @@ func TestSocketPath(t *testing.T) {
 		t.Errorf("named %s", got)
 	}
 }
+
+// Only a socket that nobody answers on is removed; anything else is somebody's.
+func TestOtherFilesAreLeftAlone(t *testing.T) {
+	path := socketPath(t)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	limit, end := context.WithTimeout(t.Context(), 10*time.Second)
+	defer end()
+	snapshot, now := machineOf(t, bare)
+	if err := newServer(path, sourceOf(snapshot, now)).Serve(limit); err == nil {
+		t.Error("served on a path that a file has")
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+}
