@@ -97,7 +97,7 @@ unit-consul: ## Unit tests of what compiles Consul, on the stock Consul server
 
 .PHONY: lab-test
 lab-test: ## The lab's own module: the agent on the real Vault and Consul
-	cd testdata/lab && $(GO) test -timeout 40m ./...
+	cd testdata/lab && $(GO) test -count=1 -timeout 40m ./...
 
 .PHONY: clean-tree
 clean-tree:

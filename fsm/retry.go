@@ -49,6 +49,8 @@ type retry struct {
 	// next is when the action may be tried again; wait is how long that was from the failure.
 	next time.Time
 	wait time.Duration
+	// asked is until when the far end asked us to wait; forgiving does not shorten that.
+	asked time.Time
 	// probe says that this is a probe row's; herd how many VMs' dice are thrown
 	// beside ours.
 	probe bool
@@ -88,7 +90,7 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
 	spread := time.Duration(roll * float64(r.herd.retrying(failed.Class)))
 	r.wait = max(wait, failed.RetryAfter) + spread
-	r.next = now.Add(r.wait)
+	r.next, r.asked = now.Add(r.wait), now.Add(failed.RetryAfter)
 }
 
 // retries is the patience with every action.
@@ -127,5 +129,11 @@ func (r *retries) ready(row transitions.Work) time.Time {
 	return next
 }
 
-// clear forgets the action's failures.
-func (r *retries) clear(action transitions.Action) { delete(r.of, action) }
+// clear forgets the action's failures, but not until when a far end asked us to wait.
+func (r *retries) clear(action transitions.Action) {
+	if asked := r.get(action).asked; !asked.IsZero() {
+		r.of[action] = &retry{herd: r.herd, next: asked, asked: asked}
+		return
+	}
+	delete(r.of, action)
+}

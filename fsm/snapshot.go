@@ -116,24 +116,25 @@ func (s *Snapshot) Standing() []Attempts {
 
 // evidence renders what is held, without any secret.
 func evidence(h states.Held, now time.Time) []Evidence {
-	lives := map[states.Thing]states.Life{
-		states.ThingJWT:         h.JWT.Life,
-		states.ThingVault:       h.Current.Vault.Life,
-		states.ThingGossip:      h.Current.Gossip.Life,
-		states.ThingCertificate: h.Current.Certificate.Life,
-		states.ThingConsul:      h.Current.Consul.Life,
+	things := [...]struct {
+		name     states.Thing
+		life     states.Life
+		sighting states.Sighting
+	}{
+		{states.ThingJWT, h.JWT.Life, states.Sighting{}},
+		{states.ThingVault, h.Current.Vault.Life, h.Vault},
+		{states.ThingGossip, h.Current.Gossip.Life, states.Sighting{}},
+		{states.ThingCertificate, h.Current.Certificate.Life, states.Sighting{}},
+		{states.ThingConsul, h.Current.Consul.Life, states.Sighting{}},
+		{states.ThingAgent, states.Life{}, h.Agent},
+		{states.ThingRegistration, states.Life{}, h.Registration},
+		{states.ThingExporter, states.Life{}, h.Exporter},
 	}
-	sightings := map[states.Thing]states.Sighting{
-		states.ThingVault:        h.Vault,
-		states.ThingAgent:        h.Agent,
-		states.ThingRegistration: h.Registration,
-		states.ThingExporter:     h.Exporter,
-	}
-	rows := make([]Evidence, 0, len(states.Things()))
-	for _, thing := range states.Things() {
-		life, sighting := lives[thing], sightings[thing]
+	rows := make([]Evidence, 0, len(things))
+	for _, thing := range things {
+		life, sighting := thing.life, thing.sighting
 		rows = append(rows, Evidence{
-			Thing: thing, Grade: h.Evidence(thing, now),
+			Thing: thing.name, Grade: h.Evidence(thing.name, now),
 			ID: life.ID, Expires: moment(life.Expires), RenewAt: moment(life.RenewAt),
 			Seen: moment(sighting.Seen), Index: sighting.Index, Under: sighting.Of, Cause: sighting.Cause,
 		})

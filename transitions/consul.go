@@ -33,6 +33,11 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 		}
 		return held, err
 	}
+	if next && !epoch.Vault.Live(a.Now()) {
+		// It died on the way: Current stays, and what it brought is installed again.
+		held.Installed = epoch.Credentials()
+		return held, failure.New(failure.Transient, failure.RemoteHost, "install credentials: their vault token expired meanwhile")
+	}
 	if next {
 		if held.Current.Vault.ID != epoch.Vault.ID {
 			held.Former = withFormer(held.Former, held.Current.Vault)

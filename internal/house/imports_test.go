@@ -109,6 +109,7 @@ var owners = []struct {
 	{"github.com/hashicorp/consul/api", []string{"internal/service/consulagent", "cmd/pawl-lab", "testdata/lab/e2e"}, "the agent's types, and the client of what provisions and checks a lab"},
 	{"github.com/hashicorp/consul-net-rpc/...", []string{"internal/service/consulagent"}, "part of Consul"},
 	{"github.com/hashicorp/serf/...", []string{"internal/service/consulagent"}, "part of Consul"},
+	{"github.com/armon/go-metrics", []string{"internal/service/consulagent"}, "named in an interface of Consul's, where it is switched off"},
 	{"github.com/hashicorp/go-hclog", []string{"internal/logs", "internal/service/consulagent", "testdata/lab/vault"}, "Consul's and Vault's way to log, turned into slog at one place"},
 	{"github.com/hashicorp/vault/...", []string{"testdata/lab/vault"}, "the real Vault, in the lab's module alone"},
 	{"github.com/hashicorp/vault/api", []string{"internal/vault", "cmd/pawl-lab", "testdata/lab/e2e"}, "one client, and the lab's provisioner"},

@@ -41,7 +41,7 @@ func (c *Client) classify(ctx context.Context, call call, response *api.Response
 	if !errors.As(err, &answered) {
 		return c.unreachable(ctx, call, err)
 	}
-	said := strings.TrimSpace(strings.Join(answered.Errors, "; "))
+	said := plain(strings.TrimSpace(strings.Join(answered.Errors, "; ")))
 	text := "status " + strconv.Itoa(answered.StatusCode)
 	if said != "" {
 		text += ": " + said
@@ -58,6 +58,23 @@ func (c *Client) classify(ctx context.Context, call call, response *api.Response
 		}
 	}
 	return c.failed(call, failure.Transient, failure.RemoteVault, text)
+}
+
+// shown is how Vault words what an engine says to the renewal of a lease: as Go
+// prints a struct, with the engine's own words somewhere in it.
+var shown = regexp.MustCompile(`(?s)resp: &logical\.Response\{.*?"error":("(?:[^"\\]|\\.)*").*`)
+
+// plain leaves of that the engine's own words.
+func plain(said string) string {
+	found := shown.FindStringSubmatchIndex(said)
+	if found == nil {
+		return said
+	}
+	words, err := strconv.Unquote(said[found[2]:found[3]])
+	if err != nil {
+		return said
+	}
+	return said[:found[0]] + words
 }
 
 // refused asks Vault about the token itself, with the same token: refused too,
@@ -125,11 +142,12 @@ var away = []string{
 }
 
 var (
-	logins  = []kind{loggingIn}
-	consuls = []kind{issuingConsul, renewingLease}
-	leases  = []kind{renewingLease}
-	signs   = []kind{signing}
-	probes  = []kind{probing}
+	logins   = []kind{loggingIn}
+	renewals = []kind{renewingToken}
+	consuls  = []kind{issuingConsul, renewingLease}
+	leases   = []kind{renewingLease}
+	signs    = []kind{signing}
+	probes   = []kind{probing}
 )
 
 // fill puts the site's paths into a fix.

@@ -34,6 +34,8 @@ var meanings = []meaning{
 	{logins, 400, 400, []string{"error validating token", "token is expired", "signature", "malformed", "compact jws"}, failure.AuthDead, failure.RemoteVault, ""},
 	{logins, 403, 403, nil, failure.Config, failure.RemoteVault, "mount a jwt method at {auth} in the namespace {namespace}, or let this VM's address log in (token_bound_cidrs at {role})"},
 
+	{renewals, 400, 500, []string{"does not exist during renewal"}, failure.Config, failure.RemoteVault, "write the role {role}"},
+
 	// The Consul engine, and leases of it: Consul's words come in Vault's 400.
 	{consuls, 400, 400, []string{"code: 403", "code: 401", "permission denied", "acl not found"}, failure.Config, failure.RemoteConsul, "write {consul}/config/access with a Consul token that has acl = \"write\""},
 	{consuls, 400, 500, []string{"no such acl policy", "no such policy", "no such acl role", "cannot find policy", "cannot find role", "policy not found"}, failure.Config, failure.RemoteConsul, "make the policies named at {consulrole} at Consul"},

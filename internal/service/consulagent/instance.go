@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/armon/go-metrics"
 	"github.com/hashicorp/consul/agent"
 	"github.com/hashicorp/consul/agent/config"
 	"github.com/hashicorp/consul/agent/metadata"
@@ -108,7 +110,8 @@ func (a *Agent) try(ctx context.Context, with credentials) (*instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build agent: %w", err)
 	}
-	deps.MetricsConfig = &lib.MetricsConfig{} // Telemetry.Disable leaves nil, and its shutdown calls it
+	// Telemetry.Disable leaves nil, which shutdown and /v1/agent/metrics would call.
+	deps.MetricsConfig = &lib.MetricsConfig{Handler: noMetrics{}}
 	if err := a.secure(deps, with); err != nil {
 		deps.Close()
 		return nil, err
@@ -126,6 +129,17 @@ func (a *Agent) try(ctx context.Context, with credentials) (*instance, error) {
 	}
 	return running, nil
 }
+
+// noMetrics answers /v1/agent/metrics: Consul keeps none here.
+type noMetrics struct{}
+
+// DisplayMetrics implements lib.MetricsHandler.
+func (noMetrics) DisplayMetrics(http.ResponseWriter, *http.Request) (any, error) {
+	return metrics.MetricsSummary{}, nil
+}
+
+// Stream implements lib.MetricsHandler: there is nothing to tell until the asker goes.
+func (noMetrics) Stream(ctx context.Context, _ metrics.Encoder) { <-ctx.Done() }
 
 // secure gives the agent the site's roots and its certificate, and then switches
 // TLS on: without roots Consul would refuse it, and it takes them from a file or from here.
