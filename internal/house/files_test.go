@@ -84,7 +84,6 @@ var real = map[string]string{
 
 // skipped lists the test files with a test that may be skipped, and why.
 var skipped = map[string]string{
-	"fsm/random_test.go":            "a history is replayed by the tape that a failure printed; without one there is nothing to replay",
 	"transitions/mutations_test.go": "under -short alone, which no target of the Makefile gives",
 }
 
