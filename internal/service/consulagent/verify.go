@@ -26,6 +26,8 @@ const (
 	// token is at every server long before, and a server that says nothing for so
 	// long is away (F11).
 	verifyTimeout = 2 * time.Second
+	// alertTimeout bounds the reading of what a server sent before it closed: it is here, or nowhere.
+	alertTimeout = 100 * time.Millisecond
 	// verifyPause is the wait before a server that does not know the token is asked again.
 	verifyPause = 50 * time.Millisecond
 )
@@ -48,12 +50,14 @@ func (a *Agent) Verify(ctx context.Context, identity states.Identity, epoch stat
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-	defer cancel()
 	servers, err := a.serverAddresses(ctx)
 	if err != nil {
 		return err
 	}
+	// From here on only: a DNS that says nothing takes as long until the last good
+	// addresses are used, and must not use up the servers' time (F35).
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
 	verdicts := make(chan verdict, len(servers))
 	for _, server := range servers {
 		go func() { verdicts <- verdict{server, a.ask(ctx, server, wanted)} }()
@@ -141,7 +145,7 @@ func (a *Agent) ask(ctx context.Context, server string, wanted credentials) erro
 		case err == nil:
 			return a.cloned(codec, wanted)
 		case !acl.IsErrNotFound(err):
-			return unreachable(err)
+			return unreachable(alerted(connection, err))
 		case time.Since(wanted.issued) >= settling, !pause(ctx, verifyPause):
 			return err
 		}
@@ -174,7 +178,9 @@ func (a *Agent) connect(ctx context.Context, server string, wanted credentials) 
 	// The first byte says that TLS follows, the first inside it that RPCs do.
 	if _, err = raw.Write([]byte{byte(pool.RPCTLS)}); err == nil {
 		if err = secure.HandshakeContext(ctx); err == nil {
-			_, err = secure.Write([]byte{byte(pool.RPCConsul)})
+			if _, err = secure.Write([]byte{byte(pool.RPCConsul)}); err != nil {
+				err = alerted(secure, err)
+			}
 		}
 	}
 	if err != nil {
@@ -182,6 +188,23 @@ func (a *Agent) connect(ctx context.Context, server string, wanted credentials) 
 		return nil, unreachable(err)
 	}
 	return secure, nil
+}
+
+// alerted returns the TLS alert that waits to be read where a write found the
+// connection closed. With TLS 1.3 the handshake is over for us before the server
+// has looked at our certificate: what it says to it comes later, and by then a
+// write of ours may have met the closed end first.
+func alerted(connection net.Conn, err error) error {
+	var network *net.OpError
+	if !errors.As(err, &network) || network.Op != "write" {
+		return err
+	}
+	_ = connection.SetReadDeadline(time.Now().Add(alertTimeout))
+	var ignored [1]byte
+	if _, said := connection.Read(ignored[:]); said != nil && strings.Contains(said.Error(), "remote error") {
+		return said
+	}
+	return err
 }
 
 // unreachable marks errors of the way there, and leaves those of the far end as they are.
