@@ -86,6 +86,8 @@ func TestLife(t *testing.T) {
 		before := connections(t)
 		within(t, 5*time.Second, func(ctx context.Context) error { return agent.Verify(ctx, self, second) })
 		took := within(t, 5*time.Second, func(ctx context.Context) error { return agent.Install(ctx, self, second) })
+		// An RPC of ours opens the pool's next connection; before it, there may be none.
+		within(t, time.Second, func(ctx context.Context) error { _, err := agent.Prove(ctx); return err })
 		var after map[string]bool
 		eventually(t, "every connection to be younger than the certificate", func() error {
 			after = connections(t)
@@ -99,7 +101,6 @@ func TestLife(t *testing.T) {
 		if len(before) == 0 || len(after) == 0 {
 			t.Errorf("no connections to speak of: %v, %v", before, after)
 		}
-		within(t, time.Second, func(ctx context.Context) error { _, err := agent.Prove(ctx); return err })
 		_, err := lab.api.ACL().TokenDelete(first.Consul.ID, nil)
 		must(t, err)
 		within(t, time.Second, func(ctx context.Context) error { return agent.Register(ctx, nil) })
