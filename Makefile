@@ -58,6 +58,10 @@ demo: build lab-binaries ## Start the lab and the agent, watch it reach Serving;
 demo-outage: build lab-binaries ## The same with outages of Vault and of Consul
 	@bin/pawl-lab demo --outage
 
+.PHONY: fleet
+fleet: ## Simulate 10,000 VMs after an outage, beside vault agent's policy; draw the load to .fleet/fleet.svg
+	@$(GO) run ./internal/fleet/simulate --out .fleet
+
 .PHONY: bench-boot
 bench-boot: build lab-binaries ## Time ten boots, from exec to passing in the catalogue
 	@bin/pawl-lab bench-boot
@@ -82,14 +86,17 @@ check: ## gofmt, go vet, staticcheck, go.mod and go.sum are tidy
 	@cd testdata/lab && $(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 
-# The search is one goroutine and a few million steps: the race detector would
-# only make it slow.
+# What is many steps of few goroutines runs whole without the race detector,
+# which would only make it slow, and in a small sample (-short) with it. It prints
+# its seeds and scores.
 SEARCH := '^(TestSearch|TestMutations)$$'
 
 .PHONY: unit
-unit: ## Unit tests with the race detector, the exhaustive search without
-	$(GO) test -race -skip $(SEARCH) $(PLAIN_PACKAGES)
-	$(GO) test -run $(SEARCH) ./transitions
+unit: ## Unit tests with the race detector; the search, 100,000 histories and the fleet without
+	$(GO) test -race -short -skip $(SEARCH) $(PLAIN_PACKAGES)
+	$(GO) test -v -run $(SEARCH) ./transitions
+	$(GO) test -v -run '^TestRandomHistories$$' ./fsm
+	$(GO) test -v ./internal/fleet
 
 .PHONY: unit-consul
 unit-consul: ## Unit tests of what compiles Consul, on the stock Consul server
@@ -105,4 +112,4 @@ clean-tree:
 
 .PHONY: clean
 clean: ## Remove what was built, the lab and its CA
-	@rm -rf bin .build .lab .lab-ca
+	@rm -rf bin .build .fleet .lab .lab-ca

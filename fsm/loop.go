@@ -335,10 +335,13 @@ func (m *Machine) forgive() {
 }
 
 // absolve takes failures of what nobody needs any more out of those that stand:
-// a renewal that a new login made needless is nothing to mend.
+// a renewal that a new login made needless is nothing to mend. It waits until the
+// next attempt would have been made: between two of them a need can come and go,
+// as that of a candidate's credentials does with each candidate that is dropped.
 func (m *Machine) absolve(now time.Time) {
 	for _, row := range m.options.Work {
-		if record := m.records[row.Action]; record != nil && record.Standing && !row.Needs(m.held, now) {
+		record := m.records[row.Action]
+		if record != nil && record.Standing && !m.retries.ready(row).After(now) && !row.Needs(m.held, now) {
 			record.Standing, record.NextAttempt = false, nil
 		}
 	}

@@ -3,12 +3,9 @@ package fsm
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"pawl/internal/failure"
@@ -44,6 +41,25 @@ type world struct {
 	certificates int
 	calls        int
 	node         string
+
+	// troubles is what a far end answers instead; hanging ones never answer.
+	troubles map[failure.Remote]*failure.Error
+	hanging  map[failure.Remote]bool
+	// answered is when each far end first answered in earnest, since a story cleared it.
+	answered map[failure.Remote]time.Time
+	asked    map[failure.Remote]int
+
+	gossipTrouble *failure.Error
+	loginTrouble  *failure.Error
+	gossipPanics  bool
+	// key is the metadata service's signing key: JWTs signed with a former one are refused.
+	key int
+	// vaultBehind and consulBehind are how long a new token is unknown to a node that lags.
+	vaultBehind, consulBehind time.Duration
+	// reserved says that Consul keeps our name for an older node.
+	reserved bool
+	issued   map[string]time.Time // Consul tokens, by secret
+	deleted  map[string]bool
 }
 
 type vaultToken struct {
@@ -53,14 +69,21 @@ type vaultToken struct {
 
 func newWorld(t *testing.T) *world {
 	return &world{t: t, tokenTTL: time.Hour, maxTTL: 24 * time.Hour, certificateTTL: 24 * time.Hour, jwtTTL: 5 * time.Minute,
-		latency: 5 * time.Millisecond, tokens: map[string]*vaultToken{}, consulTokens: map[string]*vaultToken{}, node: "vm-1"}
+		latency: 5 * time.Millisecond, tokens: map[string]*vaultToken{}, consulTokens: map[string]*vaultToken{}, node: "vm-1",
+		troubles: map[failure.Remote]*failure.Error{}, hanging: map[failure.Remote]bool{},
+		answered: map[failure.Remote]time.Time{}, asked: map[failure.Remote]int{},
+		issued: map[string]time.Time{}, deleted: map[string]bool{}}
 }
 
 // call is what every answer begins with: its time, and whether anybody is there.
 func (w *world) call(ctx context.Context, remote failure.Remote, down *bool) error {
 	w.lock.Lock()
 	w.calls++
+	w.asked[remote]++
 	latency := w.latency
+	if w.hanging[remote] {
+		latency = 1000 * time.Hour
+	}
 	w.lock.Unlock()
 	timer := time.NewTimer(latency)
 	defer timer.Stop()
@@ -74,6 +97,12 @@ func (w *world) call(ctx context.Context, remote failure.Remote, down *bool) err
 	if *down {
 		return failure.New(failure.Transient, remote, "ask %s: connection refused", remote)
 	}
+	if trouble := w.troubles[remote]; trouble != nil {
+		return trouble
+	}
+	if w.answered[remote].IsZero() {
+		w.answered[remote] = time.Now()
+	}
 	return nil
 }
 
@@ -86,6 +115,9 @@ func (w *world) token(of secret.Secret) (*vaultToken, error) {
 	if !w.live(token) {
 		return nil, failure.New(failure.AuthDead, failure.RemoteVault, "ask vault: permission denied (403)")
 	}
+	if time.Since(token.granted) < w.vaultBehind {
+		return nil, failure.New(failure.Transient, failure.RemoteVault, "ask vault: required index state not present (412)")
+	}
 	return token, nil
 }
 
@@ -96,11 +128,11 @@ func (w *world) FetchJWT(ctx context.Context) (transitions.JWTGrant, error) {
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	w.granted++
-	return transitions.JWTGrant{Text: secret.New(fmt.Sprint("jwt-", w.granted)), ID: fmt.Sprint("jti-", w.granted), TTL: w.jwtTTL,
+	return transitions.JWTGrant{Text: secret.New(fmt.Sprintf("jwt-%d/%d", w.granted, w.key)), ID: fmt.Sprint("jti-", w.granted), TTL: w.jwtTTL,
 		Identity: states.Identity{Node: w.node, NodeID: "uuid-" + w.node}}, nil
 }
 
-func (w *world) Login(ctx context.Context, _ secret.Secret) (transitions.VaultGrant, error) {
+func (w *world) Login(ctx context.Context, jwt secret.Secret) (transitions.VaultGrant, error) {
 	if err := w.call(ctx, failure.RemoteVault, &w.vaultDown); err != nil {
 		return transitions.VaultGrant{}, err
 	}
@@ -112,6 +144,12 @@ func (w *world) Login(ctx context.Context, _ secret.Secret) (transitions.VaultGr
 	}
 	if w.roleMissing {
 		return transitions.VaultGrant{}, failure.New(failure.Config, failure.RemoteVault, "log in: role missing").WithFix("write the role")
+	}
+	if w.loginTrouble != nil {
+		return transitions.VaultGrant{}, w.loginTrouble
+	}
+	if !strings.HasSuffix(jwt.Reveal(), fmt.Sprint("/", w.key)) {
+		return transitions.VaultGrant{}, failure.New(failure.AuthDead, failure.RemoteVault, "log in: error verifying token signature (400)")
 	}
 	w.logins++
 	now := time.Now()
@@ -126,7 +164,14 @@ func (w *world) ReadGossipKey(ctx context.Context, token secret.Secret) (transit
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
+	if w.gossipPanics {
+		w.gossipPanics = false
+		panic("planted beside the certificate")
+	}
 	_, err := w.token(token)
+	if err == nil && w.gossipTrouble != nil {
+		return transitions.GossipGrant{}, w.gossipTrouble
+	}
 	return transitions.GossipGrant{Key: secret.New("gossip"), ID: "v1"}, err
 }
 
@@ -151,11 +196,11 @@ func (w *world) IssueConsulToken(ctx context.Context, token secret.Secret) (tran
 	if err != nil {
 		return transitions.ConsulGrant{}, err
 	}
-	if w.consulDown {
+	if w.consulDown || w.troubles[failure.RemoteConsul] != nil || w.hanging[failure.RemoteConsul] {
 		return transitions.ConsulGrant{}, failure.New(failure.Transient, failure.RemoteConsul, "issue: consul is down behind vault (400)")
 	}
 	name := fmt.Sprint("consul-", len(w.consulTokens)+1)
-	w.consulTokens[name] = under
+	w.consulTokens[name], w.issued[name] = under, time.Now()
 	return transitions.ConsulGrant{Token: secret.New(name), Accessor: "accessor-" + name, Lease: "lease-" + name, TTL: w.tokenTTL}, nil
 }
 
@@ -227,15 +272,31 @@ func (w *world) consul(ctx context.Context, token string) error {
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	if !w.live(w.consulTokens[token]) {
+	if !w.known(token) {
 		return failure.New(failure.AuthDead, failure.RemoteConsul, "read token: ACL not found")
 	}
+	if age := time.Since(w.issued[token]); age < w.consulBehind {
+		return failure.New(failure.Transient, failure.RemoteConsul, "read token: ACL not found at a server that lags; the token is %s old", age.Round(time.Second))
+	}
 	return nil
+}
+
+// known reports whether Consul's servers know the token: until somebody deletes
+// it there, or Vault is there to take it back when its lease ends.
+func (w *world) known(token string) bool {
+	under := w.consulTokens[token]
+	if under == nil || under.revoked || w.deleted[token] {
+		return false
+	}
+	return w.live(under) || w.vaultDown || w.hanging[failure.RemoteVault] || w.troubles[failure.RemoteVault] != nil
 }
 
 func (w *world) Install(_ context.Context, _ states.Identity, epoch states.Epoch) error {
 	w.lock.Lock()
 	defer w.lock.Unlock()
+	if w.reserved {
+		return failure.New(failure.Transient, failure.RemoteConsul, "start the agent: node name vm-1 is reserved by node of another id")
+	}
 	w.installs++
 	w.installed = epoch.Consul.Token.Reveal()
 	return nil
@@ -281,118 +342,4 @@ func (w *world) set(change func(*world)) {
 	w.lock.Lock()
 	defer w.lock.Unlock()
 	change(w)
-}
-
-// running is a machine in a world, inside a bubble.
-type running struct {
-	*Machine
-	t      *testing.T
-	world  *world
-	log    *lockedWriter
-	stop   context.CancelFunc
-	landed chan states.Held
-}
-
-// probe is the probe interval of the tests.
-const probe = 30 * time.Second
-
-// launch starts a machine with the real work table; call it in a synctest bubble.
-func launch(t *testing.T, w *world, seed uint64) *running { return launchWith(t, w, seed, nil) }
-
-// launchWith starts a machine with the rows given, or with the real table.
-func launchWith(t *testing.T, w *world, seed uint64, work []transitions.Work) *running {
-	t.Helper()
-	t.Logf("seed %d", seed)
-	dice := rand.New(rand.NewPCG(seed, 0))
-	var lock sync.Mutex
-	settings := transitions.Settings{ProbeInterval: probe, Now: time.Now, Roll: func() float64 {
-		lock.Lock()
-		defer lock.Unlock()
-		return dice.Float64()
-	}}
-	if work == nil {
-		work = transitions.Table(transitions.Ports{Metadata: w, Vault: w, Consul: w, Exporter: w}, settings)
-	}
-	log := &lockedWriter{}
-	m, err := New(Options{
-		Arrows:   transitions.Arrows(),
-		Work:     work,
-		Settings: settings,
-		Log:      slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelInfo})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	r := &running{Machine: m, t: t, world: w, log: log, stop: stop, landed: make(chan states.Held, 1)}
-	go func() { r.landed <- m.Run(ctx) }()
-	return r
-}
-
-// lockedWriter lets the log be read while it is written.
-type lockedWriter struct {
-	lock sync.Mutex
-	to   strings.Builder
-}
-
-func (w *lockedWriter) Write(text []byte) (int, error) {
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	return w.to.Write(text)
-}
-
-// logged is what was logged so far.
-func (r *running) logged() string {
-	r.log.lock.Lock()
-	defer r.log.lock.Unlock()
-	return r.log.to.String()
-}
-
-// sleep lets virtual time pass. What the test read of the world before is
-// ordered before what others write after: a timer alone does not say so to the
-// race detector.
-func (r *running) sleep(d time.Duration) {
-	r.world.set(func(*world) {})
-	time.Sleep(d)
-}
-
-// end stops the machine and returns what it held.
-func (r *running) end() states.Held {
-	r.stop()
-	return <-r.landed
-}
-
-// pass lets virtual time pass.
-func (r *running) pass(d time.Duration) {
-	r.sleep(d)
-	synctest.Wait()
-}
-
-// reaches waits until the machine is in the state, and returns how long that
-// took; it fails after limit of virtual time.
-func (r *running) reaches(want states.State, limit time.Duration) time.Duration {
-	r.t.Helper()
-	began := time.Now()
-	for time.Since(began) < limit {
-		synctest.Wait()
-		if r.Snapshot().State == want {
-			return time.Since(began)
-		}
-		r.sleep(10 * time.Millisecond)
-	}
-	r.t.Fatalf("not in %s after %s; in %s, reasons %+v, standing %+v", want, limit, r.Snapshot().State, r.Snapshot().Reasons, r.Snapshot().Standing())
-	return 0
-}
-
-// walk is the states passed through, as one text.
-func (r *running) walk() string {
-	moves := r.Snapshot().Moves
-	if len(moves) == 0 {
-		return ""
-	}
-	walk := []string{string(moves[0].From)}
-	for _, move := range moves {
-		walk = append(walk, string(move.To))
-	}
-	return strings.Join(walk, " ")
 }

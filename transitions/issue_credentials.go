@@ -20,6 +20,7 @@ func (a *actions) issue(ctx context.Context, held states.Held) (states.Held, err
 	// Beside each other, the gossip key on a goroutine of its own: what it finds
 	// it leaves in variables of its own, since the other one reads the epoch.
 	var side sync.WaitGroup
+	defer side.Wait() // whatever panics: an attempt that has ended runs on nowhere
 	var gossip states.GossipKey
 	var gossipErr, certificateErr error
 	if !epoch.Gossip.Live(now) {

@@ -84,7 +84,7 @@ var real = map[string]string{
 
 // skipped lists the test files with a test that may be skipped, and why.
 var skipped = map[string]string{
-	"transitions/mutations_test.go": "under -short alone, which no target of the Makefile gives",
+	"transitions/mutations_test.go": "under -short alone: `make unit` makes the whole searches in a run without it",
 }
 
 // A test that sleeps is slow or flaky; one that is skipped is not there.

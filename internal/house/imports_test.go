@@ -30,6 +30,9 @@ var only = []struct {
 	{"internal/metadata/server", []string{"github.com/go-jose/go-jose/v4/...", "go.yaml.in/yaml/v3"},
 		"the JWT service is another program, for another machine: nothing of the agent is in it"},
 	{"cmd/pawl-metadata", []string{"pawl/internal/metadata/server"}, "as its server"},
+	{"internal/fleet", []string{"pawl/states", "pawl/transitions", "pawl/fsm", "pawl/internal/failure", "pawl/internal/secret"},
+		"ten thousand machines in one process: all they may meet is the model of a far end"},
+	{"internal/fleet/simulate", []string{"pawl/internal/fleet"}, "a command with a table and a picture"},
 	{"deploy", nil, "it is files; whoever applies them brings the client"},
 	{"internal/house", []string{"pawl/states", "pawl/transitions", "pawl/internal/status"}, "it looks at sources, not through them"},
 }
@@ -52,6 +55,7 @@ var bans = []struct {
 	{"cmd/pawl", "github.com/hashicorp/consul/...", "the wiring sees the agent through its service", true},
 	{"cmd/pawl", "github.com/hashicorp/vault/...", "the wiring sees Vault through its client", true},
 	{"cmd/pawl", "github.com/prometheus/node_exporter/...", "the wiring sees the exporter through its service", true},
+	{"cmd/pawl", "pawl/internal/fleet/...", "a simulation is no part of the agent", true},
 	{"cmd/pawl", "pawl/internal/metadata/server", "the agent is not the service that says who it is", true},
 
 	{"cmd/pawl-lab", "pawl/fsm", "the lab is what the machine is tried on", true},
@@ -122,7 +126,7 @@ var owners = []struct {
 	{"github.com/go-jose/go-jose/v4/...", []string{"internal/metadata/server"}, "only the JWT service signs"},
 	{"github.com/miekg/dns", []string{"cmd/pawl-lab"}, "the lab's DNS server"},
 	{"github.com/spf13/cobra", []string{"cmd/pawl"}, "the command line"},
-	{"go.yaml.in/yaml/v3", []string{"internal/site", "internal/metadata/server", "transitions/rows_test.go", "internal/secret/secret_test.go"}, "two files that people write, and tables of tests"},
+	{"go.yaml.in/yaml/v3", []string{"internal/site", "internal/metadata/server", "transitions/rows_test.go", "fsm/story_read_test.go", "internal/secret/secret_test.go"}, "two files that people write, and tables of tests"},
 	{"golang.org/x/sys/unix", []string{"internal/handover", "cmd/pawl"}, "memfd and statfs, and the lock that keeps a second agent out"},
 	{"golang.org/x/net/dns/dnsmessage", []string{"internal/dial/dial_test.go"}, "a DNS server for a test"},
 	{"pgregory.net/rapid", []string{"any test"}, "property tests"},
