@@ -58,7 +58,7 @@ func (p *process) live() error {
 	go func() { stopped <- p.supervisor.Serve(servicesContext) }()
 
 	how, why := p.wait()
-	go p.hurry()
+	go p.hurry(how)
 
 	var socket *os.File
 	if how == endSucceed {
@@ -125,8 +125,10 @@ func (p *process) wait() (end, error) {
 	}
 }
 
-// hurry ends the process when stopping takes too long, or at once at a second signal.
-func (p *process) hurry() {
+// hurry ends the process when stopping takes too long, or at once at a second
+// signal. Where a successor is owed, the exit code still says so: the machine
+// itself may be what hangs.
+func (p *process) hurry(how end) {
 	limit := time.NewTimer(stopTimeout)
 	for {
 		select {
@@ -136,7 +138,10 @@ func (p *process) hurry() {
 			}
 		case <-limit.C:
 			p.log.Warn("stopped without finishing", "after", stopTimeout)
-			os.Exit(0)
+			if how == endLeave {
+				os.Exit(0)
+			}
+			os.Exit(exitRestart)
 		}
 	}
 }

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"os"
+
 	"pawl/internal/dial"
 	"pawl/internal/handover"
 	"pawl/internal/logs"
 	"pawl/internal/service"
 	"pawl/internal/service/consulagent"
 	"pawl/internal/service/nodeexporter"
+	"pawl/internal/service/watchdog"
 	"pawl/internal/status"
 	"pawl/transitions"
 )
@@ -17,6 +20,7 @@ type embeddedServices struct {
 	exporter *nodeexporter.Exporter
 	status   *status.Server
 	handover *handover.Keeper
+	watchdog *watchdog.Watchdog
 }
 
 // serviceRow is one row of the service table: a service, and what its end means
@@ -33,6 +37,7 @@ type serviceRow struct {
 // serviceTable lists every embedded service. The supervisor starts them in this order.
 func serviceTable(of embeddedServices) []serviceRow {
 	return []serviceRow{
+		{service: of.watchdog, stopped: noRung("watchdog")},
 		{service: of.handover, stopped: noRung("handover")},
 		{service: of.status, stopped: noRung("status")},
 		{service: of.exporter, stopped: transitions.ExporterStopped},
@@ -53,6 +58,7 @@ func newServices(of environment, source status.Source) embeddedServices {
 			consulagent.Options{RegisterNodeExporter: of.registers}),
 		handover: handover.NewKeeper(of.site.RuntimeFolder, of.site.Hash(), logs.Component(of.log, "handover")),
 		exporter: exporter,
+		watchdog: watchdog.New(logs.Component(of.log, "watchdog"), os.Stderr),
 		status:   status.NewServer(status.SocketPath(of.site), source, logs.Component(of.log, "status")),
 	}
 }

@@ -6,12 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"pawl/fsm"
 	"pawl/internal/service"
+	"pawl/internal/service/watchdog"
 	"pawl/states"
 	"pawl/transitions"
 )
@@ -124,7 +126,7 @@ func TestServiceTable(t *testing.T) {
 			t.Errorf("%s: news %+v", row.service.Name(), news)
 		}
 	}
-	if !slices.Equal(names, []string{"handover", "status", "node_exporter", "consul"}) {
+	if !slices.Equal(names, []string{"watchdog", "handover", "status", "node_exporter", "consul"}) {
 		t.Errorf("service table: %v", names)
 	}
 }
@@ -148,4 +150,55 @@ func TestRegisterSetting(t *testing.T) {
 			t.Errorf("%+v: got %v, %v", row, got, err)
 		}
 	}
+}
+
+// TestMachineThatHangs: what the machine calls on its own goroutine never comes
+// back, and a minute later the process is ended for another to take its place,
+// while the other services still run (faults.md F22).
+func TestMachineThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var stacks strings.Builder
+		log := slog.New(slog.NewTextHandler(io.Discard, nil))
+		dog := watchdog.New(log, &stacks)
+		other := shipper{fail: make(chan error), told: make(chan states.Held, 1)}
+		table := []serviceRow{{service: dog, stopped: noRung("watchdog")}, {service: other, stopped: noRung("shipper")}}
+		settings := transitions.Settings{ProbeInterval: time.Minute, Now: time.Now, Roll: func() float64 { return 0.5 }}
+		var supervisor *service.Supervisor
+		hang := make(chan struct{})
+		turns := 0
+		machine, err := fsm.New(fsm.Options{Arrows: transitions.Arrows(), Settings: settings, Log: log, Refresh: func(held states.Held) {
+			supervisor.Refresh(held)
+			if turns++; turns > 3 {
+				<-hang
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fatal := make(chan error, 1)
+		supervisor, err = supervise(log, table, machine, fatal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped, landed := make(chan error, 1), make(chan states.Held, 1)
+		began := time.Now()
+		go func() { stopped <- supervisor.Serve(ctx) }()
+		go func() { landed <- machine.Run(ctx) }()
+		err = <-fatal
+		// Three turns of at most 12 s, then the minute.
+		if took := time.Since(began); !errors.Is(err, service.ErrFatal) || took < time.Minute || took > 2*time.Minute {
+			t.Errorf("after %s: %v", took, err)
+		}
+		if !strings.Contains(stacks.String(), "TestMachineThatHangs") || !strings.Contains(stacks.String(), "(*Machine).turn") {
+			t.Errorf("the stacks do not show where it hangs: %.300s", stacks.String())
+		}
+		if status := supervisor.Status(); status[0].Running || !status[1].Running {
+			t.Errorf("status %+v", status)
+		}
+		close(hang)
+		cancel()
+		<-stopped
+		<-landed
+	})
 }
