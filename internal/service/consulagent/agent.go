@@ -203,11 +203,14 @@ func (a *Agent) watch(ctx context.Context, running *instance) (*demand, error) {
 }
 
 // tend keeps a running agent in the cluster without the machine: it joins when it
-// was restarted, and when no server is known any more.
+// was restarted, and when no server is known any more; and looks for the deaths
+// that Consul does not report.
 func (a *Agent) tend(ctx context.Context, running *instance) {
 	ticker := time.NewTicker(tendInterval)
 	defer ticker.Stop()
 	back := !running.restarted // at first it is Install that joins
+	doors := running.doors()
+	_, _ = knock(ctx, doors) // which of them answer at all
 	for {
 		if !back {
 			err := a.rejoin(ctx, running)
@@ -221,6 +224,14 @@ func (a *Agent) tend(ctx context.Context, running *instance) {
 		case <-ticker.C:
 			back = back && !running.lonely()
 			running.askSerf()
+			next := tendInterval
+			switch doubt, err := knock(ctx, doors); {
+			case err != nil:
+				running.kill(err)
+			case doubt:
+				next = doubtInterval
+			}
+			ticker.Reset(next)
 		}
 	}
 }
