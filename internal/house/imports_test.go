@@ -22,6 +22,7 @@ var only = []struct {
 	{"internal/secret", nil, "every room holds a secret, so the type may pull nothing in"},
 	{"internal/failure", nil, "services classify too, and may not know that a machine exists"},
 	{"internal/clock", nil, "what we know of the time is asked by every client"},
+	{"internal/faults", nil, "it breaks connections for a living: nothing of the agent is in it, nor it in the agent"},
 	{"internal/dial", nil, "a connection is below every client and knows none"},
 	{"internal/logs", []string{"github.com/hashicorp/go-hclog"}, "the log stream is there before anything else is"},
 	{"internal/site", []string{"go.yaml.in/yaml/v3"}, "the constants stand at the head of the flow: site -> cmd -> clients"},
@@ -57,6 +58,8 @@ var bans = []struct {
 	{"cmd/pawl", "github.com/prometheus/node_exporter/...", "the wiring sees the exporter through its service", true},
 	{"cmd/pawl", "pawl/internal/fleet/...", "a simulation is no part of the agent", true},
 	{"cmd/pawl", "pawl/internal/metadata/server", "the agent is not the service that says who it is", true},
+
+	{"cmd/pawl", "pawl/internal/faults", "the troubles of the lab are no part of the agent", true},
 
 	{"cmd/pawl-lab", "pawl/fsm", "the lab is what the machine is tried on", true},
 	{"cmd/pawl-lab", "pawl/transitions", "the lab is what the machine is tried on", true},
