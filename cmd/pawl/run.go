@@ -55,7 +55,11 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return run(environment{site: constants, log: logs.New(os.Stderr, logs.Text, level), registers: registers})
+			log, err := newLog(level)
+			if err != nil {
+				return err
+			}
+			return run(environment{site: constants, log: log, registers: registers})
 		},
 	}
 	command.Flags().BoolVar(&register, registerFlag, true, "register node_exporter in Consul (environment: "+registerVariable+")")
