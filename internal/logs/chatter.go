@@ -19,6 +19,8 @@ var chatter = []string{
 	"Starting server",
 	"Stopping server",
 	"started state syncer",
+	"(LAN) joining", // also by nobody, to find out whether Serf lives; "adding server" tells of a real one
+	"(LAN) joined",
 	"Requesting shutdown",
 	"Waiting for endpoints to shut down",
 	"Endpoints down",
