@@ -108,7 +108,9 @@ func provisionVault(ctx context.Context, client *vault.Client, root authority, v
 // writeVault writes and, where Vault says it is still preparing a new KV mount, asks again.
 func writeVault(ctx context.Context, client *vault.Client, path string, text []byte) (answer *vault.Secret, err error) {
 	var refused error
-	err = retry(ctx, nil, func(ctx context.Context) error {
+	// Each write has all of ctx, and not the time of a question: on a loaded machine
+	// a mount takes seconds, and cannot be made a second time.
+	err = retry(ctx, nil, func(context.Context) error {
 		answer, refused = client.Logical().WriteBytesWithContext(ctx, path, text)
 		var response *vault.ResponseError
 		if errors.As(refused, &response) && response.StatusCode == http.StatusBadRequest && strings.Contains(refused.Error(), "Upgrading from non-versioned to versioned") {
