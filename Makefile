@@ -30,6 +30,13 @@ bin/pawl: $(if $(SITE),,$(LAB_SITE))
 	@printf '{"Replace": {"%s": "%s"}}\n' "$$(pwd)/internal/site/site.yaml" "$$(realpath '$(BAKED)')" > .build/overlay.json
 	@$(GO) build -overlay .build/overlay.json $(STRIPPED) -o bin/pawl ./cmd/pawl
 
+# The lab's variant of the agent, which records its log before anything is left
+# out of it: what `pawl-lab chaos --only outage-recorded` needs.
+.PHONY: bin/pawl-record
+bin/pawl-record: bin/pawl
+	@echo "building bin/pawl-record"
+	@$(GO) build -tags record -overlay .build/overlay.json $(STRIPPED) -o bin/pawl-record ./cmd/pawl
+
 $(LAB_SITE): bin/pawl-lab
 	@bin/pawl-lab site --out $(LAB_SITE)
 
@@ -62,6 +69,18 @@ demo-outage: build lab-binaries ## The same with outages of Vault and of Consul
 fleet: ## Simulate 10,000 VMs after an outage, beside vault agent's policy; draw the load to .fleet/fleet.svg
 	@$(GO) run ./internal/fleet/simulate --out .fleet
 
+# As root each fault has a network namespace of its own, four at once; else they
+# are made one at a time, without those that need one.
+.PHONY: chaos
+chaos: build lab-binaries ## Make every fault of a table for the running agent, and print how it came through
+	@bin/pawl-lab chaos
+
+# Five labs at once: they mostly wait.
+LONG := vault-down-5m,vault-down-5m-past-ttl,both-down-10m,both-down-10m-past-ttl,outage-recorded
+.PHONY: chaos-long
+chaos-long: build bin/pawl-record lab-binaries ## The faults that last for five and ten minutes, with the real agent and one that records its log
+	@bin/pawl-lab chaos --only $(LONG) --at-once 5
+
 .PHONY: bench-boot
 bench-boot: build lab-binaries ## Time ten boots, from exec to passing in the catalogue
 	@bin/pawl-lab bench-boot
@@ -83,6 +102,7 @@ check: ## gofmt, go vet, staticcheck, go.mod and go.sum are tidy
 	@$(GO) mod tidy -diff
 	@cd testdata/lab && $(GO) mod tidy -diff
 	@$(GO) vet ./...
+	@$(GO) vet -tags record ./cmd/pawl
 	@cd testdata/lab && $(GO) vet ./...
 	@$(GO) tool staticcheck ./...
 

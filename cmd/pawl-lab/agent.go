@@ -23,6 +23,8 @@ import (
 type agentProgram struct {
 	path string
 	site site.Site
+	// environment is what an agent gets beside the driver's own.
+	environment []string
 }
 
 // findAgent finds bin/pawl and reads its site.
@@ -138,6 +140,7 @@ func startAgent(starter *launcher, program agentProgram, out io.Writer) (*agent,
 	a := &agent{program: program, log: newStream(out), ended: make(chan struct{})}
 	command := exec.Command(program.path, "run")
 	command.Stdout, command.Stderr = a.log, a.log
+	command.Env = append(os.Environ(), program.environment...)
 	// Who has gone leaves no pipe to wait for: nobody inherits it.
 	command.WaitDelay = time.Second
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

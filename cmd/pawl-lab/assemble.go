@@ -81,7 +81,7 @@ func assemble(o upOptions, home folder, found programs, roots authorities, now t
 		return nil, err
 	}
 	management := randomUUID()
-	consul, err := newConsulServers(o.servers, management)
+	consul, err := newConsulServers(o.servers+o.spares, management)
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +105,16 @@ func assemble(o upOptions, home folder, found programs, roots authorities, now t
 			ready: ready, changed: l.note, state: stateStopped, since: now,
 		}
 	}
-	for n := 1; n <= o.servers; n++ {
+	for n := 1; n <= o.servers+o.spares; n++ {
 		name := consulNode(n)
-		arguments, err := l.prepareConsul(n, o.servers, roots[0], now)
+		arguments, err := l.prepareConsul(clusterOf(n, o), roots[0], now)
 		if err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", name, err)
+		}
+		if n > o.servers {
+			l.spares = append(l.spares, name)
+			l.add(name, child(name, found.consul, consul.ready(n), arguments...))
+			continue
 		}
 		l.record.Consul.Servers = append(l.record.Consul.Servers, consulURL(n))
 		l.record.Consul.Names = append(l.record.Consul.Names, name)
@@ -133,18 +138,26 @@ func assemble(o upOptions, home folder, found programs, roots authorities, now t
 	return l, nil
 }
 
-func (l *lab) prepareConsul(n, servers int, root authority, now time.Time) ([]string, error) {
+// clusterOf says of server n with which others it makes a cluster: the lab's
+// servers are one, and the spares another.
+func clusterOf(n int, o upOptions) consulConfiguration {
+	if n > o.servers {
+		return consulConfiguration{number: n, first: o.servers + 1, servers: o.spares}
+	}
+	return consulConfiguration{number: n, first: 1, servers: o.servers}
+}
+
+func (l *lab) prepareConsul(of consulConfiguration, root authority, now time.Time) ([]string, error) {
+	n := of.number
 	name := consulNode(n)
 	pair := l.folder.pair(name)
 	// The name by which a client knows a server: verify_server_hostname.
 	if err := root.issueServer(pair, fmt.Sprintf("server.%s.%s", datacenter, domain), []string{consulIP(n)}, now); err != nil {
 		return nil, err
 	}
-	return consulConfiguration{
-		number: n, servers: servers,
-		token: l.record.Consul.ManagementToken, gossipKey: l.record.Consul.GossipKey,
-		dataFolder: l.folder.path(name, "data"), authorities: l.folder.authorities(), pair: pair,
-	}.write(func(file string) string { return l.folder.path(name, file) })
+	of.token, of.gossipKey = l.record.Consul.ManagementToken, l.record.Consul.GossipKey
+	of.dataFolder, of.authorities, of.pair = l.folder.path(name, "data"), l.folder.authorities(), pair
+	return of.write(func(file string) string { return l.folder.path(name, file) })
 }
 
 // prepareMetadata writes the inventory and returns the service's arguments.

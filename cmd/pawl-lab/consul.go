@@ -62,7 +62,8 @@ func (c *consulServers) leader(ctx context.Context) string {
 
 // consulConfiguration is what one server needs beside deploy/consul/server.hcl.
 type consulConfiguration struct {
-	number, servers         int
+	// number is the server's own; the cluster is so many servers from first on.
+	number, first, servers  int
 	token, gossipKey        string
 	dataFolder, authorities string
 	pair                    keyPair
@@ -73,7 +74,7 @@ type consulConfiguration struct {
 func (c consulConfiguration) write(home func(string) string) ([]string, error) {
 	own := consulIP(c.number)
 	var others []string
-	for n := 1; n <= c.servers; n++ {
+	for n := c.first; n < c.first+c.servers; n++ {
 		if n != c.number {
 			others = append(others, consulIP(n))
 		}

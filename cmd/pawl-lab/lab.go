@@ -20,8 +20,10 @@ type lab struct {
 	consul     *consulServers
 	components map[string]component
 	launcher   *launcher
-	// order is how status lists the components; ending is the reverse.
+	// order is how status lists the components; ending is the reverse. spares are
+	// the names in it that are not started with the lab.
 	order  []string
+	spares []string
 	stderr io.Writer
 
 	mutex  sync.Mutex
@@ -33,6 +35,11 @@ type lab struct {
 func (l *lab) add(name string, one component) {
 	l.components[name] = one
 	l.order = append(l.order, name)
+}
+
+// parts are the names of what is started with the lab.
+func (l *lab) parts() []string {
+	return slices.DeleteFunc(slices.Clone(l.order), func(name string) bool { return slices.Contains(l.spares, name) })
 }
 
 // component finds a part by its name or alias.

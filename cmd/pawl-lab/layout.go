@@ -70,7 +70,7 @@ type folder string
 const lockName = "lab.lock"
 
 // owned is everything `up` may find there from an earlier run and may remove.
-var owned = []string{"lab.json", "lab.sock", "vault", "consul-1", "consul-2", "consul-3", "metadata", "logs", "tls", tokensName}
+var owned = []string{"lab.json", "lab.sock", "vault", "consul-1", "consul-2", "consul-3", "consul-4", "consul-5", "consul-6", "metadata", "logs", "tls", tokensName}
 
 // tokensName is the folder of the files that hold one token each, for curl.
 const tokensName = "tokens"

@@ -34,6 +34,10 @@ const usage = `usage:
                               then Vault down past a TTL and back, then Consul
   pawl-lab bench-boot [--boots 10] [the flags of up]
                               boot the agent over and over: exec to passing at Consul
+  pawl-lab chaos [--only NAME[,NAME]] [--long] [--at-once N] [--list] [--ca DIR]
+                              make every fault of a table for a running agent, and
+                              print how it came through; as root N at once. --long:
+                              those too that last for five and for ten minutes
   pawl-lab start NAME...      start what was stopped or killed; it has its data
   pawl-lab stop NAME...       SIGTERM, and wait for the end
   pawl-lab kill NAME...       SIGKILL, and wait for the end
@@ -132,6 +136,22 @@ func dispatch(ctx context.Context, arguments []string, stdout, stderr io.Writer)
 			return err
 		}
 		return bench(ctx, o)
+	case "chaos":
+		o := chaosOptions{up: upOptions{stdout: stdout, stderr: stderr}}
+		only := flags.String("only", "", "")
+		flags.StringVar(&o.up.authority, "ca", ".lab-ca", "")
+		flags.IntVar(&o.atOnce, "at-once", defaultAtOnce, "")
+		flags.StringVar(&o.results, "results", "", "")
+		flags.BoolVar(&o.list, "list", false, "")
+		flags.BoolVar(&o.long, "long", false, "")
+		if err := parseNoNames(flags, rest); err != nil {
+			return err
+		}
+		if *only != "" {
+			o.only = strings.Split(*only, ",")
+		}
+		o.up.folder = folder
+		return chaos(ctx, o)
 	case "site":
 		out := flags.String("out", "", "")
 		if err := parseNoNames(flags, rest); err != nil {

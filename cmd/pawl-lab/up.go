@@ -18,8 +18,11 @@ import (
 type upOptions struct {
 	folder, authority string
 	// ttl shortens every TTL; zero leaves those of production.
-	ttl            time.Duration
-	servers, vms   int
+	ttl          time.Duration
+	servers, vms int
+	// spares are more Consul servers, at addresses of their own, that nobody starts:
+	// they are to take the place of all others.
+	spares         int
 	stdout, stderr io.Writer
 	// agent is who will be run beside the lab; nil for the lab alone.
 	agent *agentProgram
@@ -89,7 +92,7 @@ func withLab(ctx context.Context, o upOptions, work func(context.Context, *lab) 
 	if err != nil {
 		return fmt.Errorf("%w; `pawl-lab site --out FILE` makes the CA, and the agent must be built with that file (`make build` does both)", err)
 	}
-	wanted := sockets(o.servers)
+	wanted := sockets(o.servers + o.spares)
 	if o.agent != nil {
 		if err := o.agent.fits(roots); err != nil {
 			return err
@@ -164,7 +167,7 @@ func (l *lab) bringUp(ctx context.Context, root authority, ttl time.Duration) er
 	if err := l.names.start(ctx); err != nil {
 		return err
 	}
-	l.tell("starting %s", strings.Join(l.order, ", "))
+	l.tell("starting %s", strings.Join(l.parts(), ", "))
 	work := map[string]func() error{"vault": func() (err error) {
 		if err := l.components["vault"].start(ctx); err != nil {
 			return err
@@ -175,7 +178,7 @@ func (l *lab) bringUp(ctx context.Context, root authority, ttl time.Duration) er
 		}
 		return err
 	}}
-	for _, name := range l.order {
+	for _, name := range l.parts() {
 		if one := l.components[name]; name != "vault" && name != "dns" {
 			work[name] = func() error {
 				err := one.start(ctx)
@@ -194,7 +197,13 @@ func (l *lab) bringUp(ctx context.Context, root authority, ttl time.Duration) er
 	if l.record.Consul.VaultToken, err = provisionConsul(ctx, l.consul); err != nil {
 		return err
 	}
-	l.record.Vault.JWTAccessor, err = provisionVault(ctx, l.vault.client, root, map[string]string{
+	l.record.Vault.JWTAccessor, err = provisionVault(ctx, l.vault.client, root, l.values(), ttl)
+	return err
+}
+
+// values fill the @WORDS@ of the files of deploy/vault.
+func (l *lab) values() map[string]string {
+	return map[string]string{
 		"ISSUER":         metadataURL,
 		"DATACENTER":     datacenter,
 		"DOMAIN":         domain,
@@ -202,6 +211,5 @@ func (l *lab) bringUp(ctx context.Context, root authority, ttl time.Duration) er
 		"CONSUL_SCHEME":  "http",
 		"CONSUL_TOKEN":   l.record.Consul.VaultToken,
 		"GOSSIP_KEY":     l.record.Consul.GossipKey,
-	}, ttl)
-	return err
+	}
 }

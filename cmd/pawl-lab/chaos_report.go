@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+)
+
+// judge checks walk, words, scrapes and registration.
+func (s *scene) judge() error {
+	var wrong []error
+	visited := map[string]bool{}
+	for _, one := range s.result.Moves {
+		visited[one.To] = true
+	}
+	for _, state := range s.must {
+		if !visited[state] {
+			wrong = append(wrong, fmt.Errorf("the walk has no %s", state))
+		}
+	}
+	for _, state := range s.mustNot {
+		if visited[state] {
+			wrong = append(wrong, fmt.Errorf("the walk has %s", state))
+		}
+	}
+	for _, line := range s.says {
+		if _, found := s.log.find(s.logged, line); !found {
+			wrong = append(wrong, fmt.Errorf("no line of the log has %q", line))
+		}
+	}
+	if s.result.Seen.Lost > 0 && !s.exporterHit {
+		wrong = append(wrong, fmt.Errorf("%d of %d scrapes lost, the first after %s: %s", s.result.Seen.Lost, s.result.Seen.Scrapes, short(s.result.Seen.FirstLost.Sub(s.injected)), s.result.Seen.Why))
+	}
+	if s.result.Seen.Absent > 0 && !s.consulForgets {
+		wrong = append(wrong, fmt.Errorf("the catalogue had lost the node at %d of %d looks", s.result.Seen.Absent, s.result.Seen.Absent+s.result.Seen.Present))
+	}
+	return errors.Join(wrong...)
+}
+
+// chaosReport is what the faults read of `pawl status --json`.
+type chaosReport struct {
+	agentReport
+	Ready    bool `json:"ready"`
+	Epoch    int  `json:"epoch"`
+	Evidence []struct {
+		Thing string `json:"thing"`
+		Grade string `json:"grade"`
+		ID    string `json:"id"`
+	} `json:"evidence"`
+	Reasons []struct {
+		Name string `json:"name"`
+	} `json:"reasons"`
+	Services []struct {
+		Name     string `json:"name"`
+		Restarts int    `json:"restarts"`
+	} `json:"services"`
+}
+
+// id returns the public name of what is held of a thing.
+func (r chaosReport) id(thing string) string {
+	for _, one := range r.Evidence {
+		if one.Thing == thing {
+			return one.ID
+		}
+	}
+	return ""
+}
+
+// because says whether a reason stands.
+func (r chaosReport) because(name string) bool {
+	for _, one := range r.Reasons {
+		if one.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// status asks `pawl status --json`.
+func (s *scene) status(ctx context.Context) (chaosReport, error) {
+	bounded, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	text, err := exec.CommandContext(bounded, s.program.path, "status", "--json").Output()
+	var answer chaosReport
+	if decoding := json.Unmarshal(text, &answer); decoding != nil {
+		return chaosReport{}, fmt.Errorf("read pawl's status: %w", errors.Join(err, decoding))
+	}
+	return answer, nil
+}
