@@ -219,8 +219,9 @@ func (l *lab) named() *consulServers {
 }
 
 // stillLists asks every server at once whether node and service are in its
-// catalogue, as it has it, leader or not. One that has them is enough; an error
-// means that none answered.
+// catalogue, as it has it, leader or not. One that has them is enough. One that has
+// them not is asked again for what the cluster agrees on, for a server that was just
+// started has nothing until there is a leader. An error means that none answered.
 func (c *consulServers) stillLists(ctx context.Context, node string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -231,8 +232,14 @@ func (c *consulServers) stillLists(ctx context.Context, node string) (bool, erro
 	answers := make(chan answer, len(c.clients))
 	for _, client := range c.clients {
 		go func() {
-			found, _, err := client.Catalog().Node(node, (&consul.QueryOptions{AllowStale: true}).WithContext(ctx))
-			answers <- answer{err == nil && found != nil && found.Services["node-exporter"] != nil, err}
+			var got answer
+			for _, how := range []consul.QueryOptions{{AllowStale: true}, {RequireConsistent: true}} {
+				found, _, err := client.Catalog().Node(node, how.WithContext(ctx))
+				if got = (answer{err == nil && found != nil && found.Services["node-exporter"] != nil, err}); got.listed {
+					break
+				}
+			}
+			answers <- got
 		}()
 	}
 	refused := errors.New("no server at all")

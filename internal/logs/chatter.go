@@ -24,9 +24,11 @@ var chatter = []string{
 	"Requesting shutdown",
 	"Waiting for endpoints to shut down",
 	"Endpoints down",
-	"shutting down client",
+	"shutting down", // the client, and the list of its servers when the last one has gone
 	"consul client down",
 	"serf: EventMember", // every VM of the fleet that comes or goes
+	"serf: attempting reconnect",
+	"memberlist: Suspect", // "Marking ... as failed" says what came of it
 }
 
 // quiet is a handler that moves chatter from info to debug.
