@@ -85,6 +85,12 @@ chaos-long: build bin/pawl-record lab-binaries ## The faults that last for five 
 bench-boot: build lab-binaries ## Time ten boots, from exec to passing in the catalogue
 	@bin/pawl-lab bench-boot
 
+# SOAK takes the command's flags, as in: make soak SOAK='--seed 7 --servers 3'
+SOAK ?=
+.PHONY: soak
+soak: build lab-binaries ## Rotate every credential 200 times while Vault and Consul are killed: most of an hour
+	@bin/pawl-lab soak $(SOAK)
+
 # The order is from cheap to dear: a slip of the pen fails in seconds, not after
 # the lab's three minutes.
 .PHONY: test

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,8 +29,6 @@ const (
 	pollEvery = 2 * time.Millisecond
 	// goneTimeout bounds the wait for the servers to forget a node that left.
 	goneTimeout = 30 * time.Second
-	// loginPath is Vault's path of a VM's login, as the audit log has it.
-	loginPath = "auth/jwt/login"
 )
 
 func (o benchOptions) check() error {
@@ -247,35 +242,6 @@ func size(path string) (int64, error) {
 	return information.Size(), nil
 }
 
-// countLogins counts Vault's answers to logins in the audit log after offset,
-// refused ones too.
-func countLogins(path string, offset int64) (int, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return 0, fmt.Errorf("read vault's audit log: %w", err)
-	}
-	count := 0
-	lines := bufio.NewReader(bytes.NewReader(text[min(offset, int64(len(text))):]))
-	for {
-		line, err := lines.ReadBytes('\n')
-		if err != nil {
-			return count, nil // what has no end is still being written
-		}
-		var entry struct {
-			Type    string `json:"type"`
-			Request struct {
-				Path string `json:"path"`
-			} `json:"request"`
-		}
-		if err := json.Unmarshal(line, &entry); err != nil {
-			return 0, fmt.Errorf("read vault's audit log: %w", err)
-		}
-		if entry.Type == "response" && entry.Request.Path == loginPath {
-			count++
-		}
-	}
-}
-
 func totals(boots []boot) []time.Duration {
 	var all []time.Duration
 	for _, one := range boots {
@@ -285,7 +251,7 @@ func totals(boots []boot) []time.Duration {
 }
 
 // median is the middle, or the mean of the two in the middle. Of nothing it is 0.
-func median(all []time.Duration) time.Duration {
+func median[T time.Duration | float64](all []T) T {
 	if len(all) == 0 {
 		return 0
 	}

@@ -16,6 +16,7 @@ func TestUsageErrorsExit64(t *testing.T) {
 	for _, line := range []string{
 		"", "nonsense", "up --ttl 1s", "up --servers 2", "up --vms 0", "up extra", "up --nonsense",
 		"demo --outage --until-serving", "demo --outage-length 5s", "demo --outage --outage-length -1s", "demo x", "bench-boot --boots 0", "bench-boot --ttl 1s",
+		"soak --rotations -1", "soak --for -1s", "soak --seed x", "soak --ttl 1s", "soak x",
 		"kill", "seal vault", "dns vault.lab.pawl", "dns a b c", "site", "status vault",
 	} {
 		var stdout, stderr bytes.Buffer

@@ -38,6 +38,8 @@ const usage = `usage:
                               make every fault of a table for a running agent, and
                               print how it came through; as root N at once. --long:
                               those too that last for five and for ten minutes
+  pawl-lab soak [--rotations 200] [--for DURATION] [--seed N] [the flags of up]
+                              rotate and rotate while Vault and Consul are killed
   pawl-lab start NAME...      start what was stopped or killed; it has its data
   pawl-lab stop NAME...       SIGTERM, and wait for the end
   pawl-lab kill NAME...       SIGKILL, and wait for the end
@@ -152,6 +154,18 @@ func dispatch(ctx context.Context, arguments []string, stdout, stderr io.Writer)
 		}
 		o.up.folder = folder
 		return chaos(ctx, o)
+	case "soak":
+		var o soakOptions
+		lab := newUpOptions(flags, stdout, stderr)
+		flags.IntVar(&o.rotations, "rotations", 0, "")
+		flags.DurationVar(&o.length, "for", 0, "")
+		flags.Uint64Var(&o.seed, "seed", 0, "")
+		if err := parseNoNames(flags, rest); err != nil {
+			return err
+		}
+		lab.folder = folder
+		o.up = *lab
+		return soak(ctx, o)
 	case "site":
 		out := flags.String("out", "", "")
 		if err := parseNoNames(flags, rest); err != nil {
