@@ -116,7 +116,7 @@ func (s *scraper) demandAll(t *testing.T) {
 	t.Logf("%d scrapes, %d lost, mean %s, slowest %s", s.asked, len(s.lost),
 		(s.all / time.Duration(max(1, s.asked))).Round(time.Millisecond), s.slowest.Round(time.Millisecond))
 	if len(s.lost) > 0 {
-		t.Errorf("%d of %d scrapes were lost: %.5q", len(s.lost), s.asked, s.lost)
+		t.Errorf("%d of %d scrapes were lost: %q", len(s.lost), s.asked, s.lost[:min(5, len(s.lost))])
 	}
 	// A busy machine may swallow a tick or two, and no more.
 	if least := int(0.9 * float64(length/scrapeEvery)); s.asked < least {
