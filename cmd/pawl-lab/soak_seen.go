@@ -141,9 +141,15 @@ func (s *soakSeen) note(answer soakStatus, now time.Time) {
 	}
 }
 
-// rotations returns how often the credential was replaced that was replaced least often.
+// rotations returns how often the credential was replaced that was replaced least
+// often. Of Consul tokens those count that Consul's own list had as well.
 func (s *soakSeen) rotations() int {
-	least := len(s.kinds[soakKinds[0]])
+	least := 0
+	for id := range s.kinds["consul_token"] {
+		if s.listed[id] {
+			least++
+		}
+	}
 	for _, kind := range soakKinds {
 		least = min(least, len(s.kinds[kind]))
 	}

@@ -161,6 +161,9 @@ func TestNote(t *testing.T) {
 		return s
 	}
 	seen := newSoakSeen(1)
+	for generation := range 5 {
+		seen.listed[fmt.Sprintf("consul-%d", generation)] = true
+	}
 	for _, one := range []struct {
 		answer soakStatus
 		want   int
@@ -185,10 +188,19 @@ func TestNote(t *testing.T) {
 	if !seen.warm.Equal(now) || len(seen.pids) != 1 {
 		t.Errorf("after %d rotations: %+v", seen.rotations(), seen)
 	}
+	// A token that Consul does not list is none.
+	if seen.note(answer(5, "good", "consul-5"), now); seen.rotations() != 3 {
+		t.Errorf("%d rotations with a token that Consul never had", seen.rotations())
+	}
+	seen.listed["consul-5"] = true
+	if seen.rotations() != 4 {
+		t.Errorf("%d rotations", seen.rotations())
+	}
 	// A certificate that stayed is one that was not rotated.
-	stayed := answer(5, "good", "consul-5")
-	stayed.Evidence[3].ID = "serial-4"
-	if seen.note(stayed, now); seen.rotations() != 3 {
+	seen.listed["consul-6"] = true
+	stayed := answer(6, "good", "consul-6")
+	stayed.Evidence[3].ID = "serial-5"
+	if seen.note(stayed, now); seen.rotations() != 4 {
 		t.Errorf("%d rotations although a certificate stayed", seen.rotations())
 	}
 }
@@ -303,7 +315,7 @@ func TestSoakJudge(t *testing.T) {
 		{"one JWT for two logins", "3 rotations", func(r *soakResult) { delete(r.seen.kinds["jwt"], "1") }},
 		{"a Vault token out of nowhere", "vault_token vault-2, which no answer", func(r *soakResult) { r.answers[6].Refused = "permission denied" }},
 		{"a certificate out of nowhere", "certificate serial-2, which no answer", func(r *soakResult) { r.answers[7].Path = "elsewhere" }},
-		{"a Consul token that Consul had not", "consul-2, which Consul never listed", func(r *soakResult) { delete(r.seen.listed, "consul-2") }},
+		{"a Consul token that Consul had not", "3 rotations", func(r *soakResult) { delete(r.seen.listed, "consul-2") }},
 		{"a lost scrape", "1 of 110 scrapes were lost", func(r *soakResult) { r.seen.lost = []string{"refused"} }},
 		{"a look at an empty catalogue", "1 found nothing", func(r *soakResult) { r.seen.servers[0].absent = 1 }},
 		{"a check that flapped", "1 found a check", func(r *soakResult) { r.seen.servers[0].failing = 1 }},
