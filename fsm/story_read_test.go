@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"pawl/states"
+	"pawl/testdata/scenarios"
 )
 
 // A story is one file of testdata/scenarios: what happens, the wanted walk, what
@@ -20,16 +21,15 @@ type story struct {
 	file string
 	// Fault is its number in the fault catalogue, Title what an operator would call it.
 	fault, title, because string
-	// lab: the story can be played on real servers too.
-	lab bool
+	// lab names the fault of `pawl-lab chaos` that plays the story on real servers.
+	lab string
 	// bare: the machine boots when the story begins; else it has served for ten minutes.
 	bare     bool
 	lives    map[string]time.Duration
 	happens  []happening
 	sees     []sight
 	ends     time.Duration
-	walk     *regexp.Regexp
-	walked   string // as it is written, in walkLine
+	walk     scenarios.Walk
 	walkLine int
 	keeps    []promise
 }
@@ -99,7 +99,7 @@ func parseStory(file string, text []byte) (*story, error) {
 		"fault": func(n *yaml.Node) { s.fault = r.match(n, `F[0-9]+`) },
 		"title": func(n *yaml.Node) { s.title = r.text(n) },
 		"story": func(n *yaml.Node) { s.because = r.text(n) },
-		"lab":   func(n *yaml.Node) { s.lab = r.match(n, `true|false`) == "true" },
+		"lab":   func(n *yaml.Node) { s.lab = r.match(n, `[a-z0-9-]+`) },
 		"starts": func(n *yaml.Node) {
 			s.bare = r.match(n, `at boot|while serving`) == "at boot"
 		},
@@ -118,7 +118,7 @@ func parseStory(file string, text []byte) (*story, error) {
 			r.moments(n, func(at time.Duration, n *yaml.Node) { s.sees = append(s.sees, r.sight(at, n)) })
 		},
 		"ends": func(n *yaml.Node) { s.ends = r.duration(n, n.Value) },
-		"walk": func(n *yaml.Node) { s.walked, s.walkLine, s.walk = n.Value, n.Line, r.walk(n) },
+		"walk": func(n *yaml.Node) { s.walkLine, s.walk = n.Line, r.walk(n) },
 		"keeps": func(n *yaml.Node) {
 			for _, item := range r.list(n) {
 				s.keeps = append(s.keeps, r.promise(item))
@@ -247,32 +247,12 @@ func (r *storyReader) sight(at time.Duration, n *yaml.Node) sight {
 	return s
 }
 
-// walkLetters are the states in a walk's pattern. Renewing is Serving with
-// something due, and is told as Serving.
-var walkLetters = map[states.State]string{states.NoIdentity: "N", states.HasJWT: "J", states.VaultAuthed: "V", states.ConsulReady: "C",
-	states.Serving: "S", states.Renewing: "R", states.Degraded: "D"}
-
-// walk reads a walk: states one after the other, with ( ) | ? * + as in a regular
-// expression, and ... for any states.
-func (r *storyReader) walk(n *yaml.Node) *regexp.Regexp {
-	pattern := strings.Builder{}
-	for _, token := range regexp.MustCompile(`[A-Za-z]+|\.\.\.|\S`).FindAllString(n.Value, -1) {
-		switch letter, known := walkLetters[states.State(token)]; {
-		case known:
-			pattern.WriteString(letter)
-		case token == "...":
-			pattern.WriteString(".*")
-		case strings.Contains("()|?*+", token):
-			pattern.WriteString(token)
-		default:
-			r.fail(n, "%q is no state and no sign of a walk", token)
-		}
-	}
-	compiled, err := regexp.Compile("^(?:" + pattern.String() + ")$")
+func (r *storyReader) walk(n *yaml.Node) scenarios.Walk {
+	walk, err := scenarios.ParseWalk(n.Value)
 	if err != nil {
-		r.fail(n, "not a walk: %v", err)
+		r.fail(n, "%v", err)
 	}
-	return compiled
+	return walk
 }
 
 // promise reads a name of the vocabulary, and its bound where it has one.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -54,7 +53,7 @@ type stage struct {
 	lock   sync.Mutex // of what the umpire is told from other goroutines
 	told   []transitions.News
 	came   map[transitions.Action]error
-	walked strings.Builder
+	walked []string // the states, one after the other
 	moves  []Move
 	lines  int // logged by machines that ended
 	faults []error
@@ -84,8 +83,7 @@ func play(t *testing.T, story *story) []error {
 		s.pass(10 * time.Minute)
 		s.lock.Lock()
 		s.moves = nil
-		s.walked.Reset()
-		s.walked.WriteString(walkLetters[states.Serving])
+		s.walked = []string{string(states.Serving)}
 		s.lock.Unlock()
 	}
 	s.began = time.Now()
@@ -120,7 +118,7 @@ func (s *stage) launch() {
 	}
 	u := watch(time.Now)
 	s.umpire = u
-	s.walked.WriteString(walkLetters[states.NoIdentity])
+	s.walked = append(s.walked, string(states.NoIdentity))
 	s.running = launchPlanted(s.t, s.world, s.seed, func(options *Options) {
 		for i, row := range options.Work {
 			options.Work[i] = row.WithAttempt(func(ctx context.Context, held states.Held) (states.Held, error) {
@@ -155,7 +153,7 @@ func (s *stage) turned(u *umpire, held states.Held) {
 	u.turned(held)
 	for _, move := range u.moves[seen:] {
 		s.moves = append(s.moves, move)
-		s.walked.WriteString(walkLetters[move.To])
+		s.walked = append(s.walked, string(move.To))
 	}
 }
 
@@ -204,11 +202,8 @@ func (s *stage) perform() {
 		}
 		s.wait(next - now)
 	}
-	// Renewing is Serving with something due: a walk is told without it.
-	walked := strings.ReplaceAll(s.walked.String(), "R", "S")
-	walked = regexp.MustCompile(`S+`).ReplaceAllString(walked, "S")
-	if !s.story.walk.MatchString(walked) {
-		s.fault(s.story.walkLine, "walked %s\nwant %s", spelt(walked), s.story.walked)
+	if err := s.story.walk.Fits(s.walked); err != nil {
+		s.fault(s.story.walkLine, "%v", err)
 	}
 	for _, promise := range s.story.keeps {
 		if err := promise.inspect(s, promise); err != nil {
@@ -313,17 +308,4 @@ func (s *stage) tellAll() {
 	for _, move := range s.moves[max(0, len(s.moves)-40):] {
 		s.t.Logf("%12s  %s --%s--> %s (%s)", move.At.Sub(s.began.Round(0)).Round(time.Millisecond), move.From, move.Event, move.To, move.Cause)
 	}
-}
-
-// spelt is the walk in the words of the story.
-func spelt(letters string) string {
-	names := map[rune]string{}
-	for state, letter := range walkLetters {
-		names[rune(letter[0])] = string(state)
-	}
-	var words []string
-	for _, letter := range letters {
-		words = append(words, names[letter])
-	}
-	return strings.Join(words, " ")
 }

@@ -106,7 +106,7 @@ func into(state string) words { return words{"msg=moved", "to=" + state} }
 
 // faultTable is all of them, in the order in which they are made.
 func faultTable() []fault {
-	return slices.Concat(vaultFaults(), answerFaults(), configurationFaults(), consulFaults(), metadataFaults(), processFaults(), networkFaults(), longFaults())
+	return slices.Concat(vaultFaults(), answerFaults(), configurationFaults(), bootFaults(), consulFaults(), metadataFaults(), processFaults(), networkFaults(), longFaults())
 }
 
 // chaosOptions are the flags of `chaos`.

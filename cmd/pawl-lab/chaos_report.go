@@ -10,7 +10,7 @@ import (
 
 // judge checks walk, words, scrapes and registration.
 func (s *scene) judge() error {
-	var wrong []error
+	wrong := []error{s.toldWalk()}
 	visited := map[string]bool{}
 	for _, one := range s.result.Moves {
 		visited[one.To] = true

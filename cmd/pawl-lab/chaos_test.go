@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"pawl/testdata/scenarios"
 )
 
 // TestFaultTable: what a row lacks would be found only minutes into a run.
@@ -169,5 +172,27 @@ func TestInOrderStopsAtAnError(t *testing.T) {
 	broken := errors.New("broken")
 	if err := inOrder(step("a", nil), step("b", broken), step("c", nil))(t.Context(), nil); !errors.Is(err, broken) || did != "ab" {
 		t.Errorf("did %s, %v", did, err)
+	}
+}
+
+// TestStoriesHaveTheirFaults: what a story says plays it again is in the table,
+// starts as the story does, and there are stories to play.
+func TestStoriesHaveTheirFaults(t *testing.T) {
+	stories, err := scenarios.Lab()
+	if err != nil || len(stories) < 15 {
+		t.Fatalf("%d stories, %v", len(stories), err)
+	}
+	for _, story := range stories {
+		if !slices.ContainsFunc(faultTable(), func(row fault) bool { return row.name == story.Fault }) {
+			t.Errorf("%s is to be played by the fault %q, which is not there", story.File, story.Fault)
+		}
+	}
+	s := &scene{fault: fault{name: "vault-paused"}, result: &result{Moves: []move{{From: serving, To: degraded}, {From: degraded, To: serving}, {From: serving, To: renewing}, {From: renewing, To: serving}}}}
+	if err := s.toldWalk(); err != nil {
+		t.Error(err)
+	}
+	s.result.Moves = s.result.Moves[:1]
+	if err := s.toldWalk(); err == nil || !strings.Contains(err.Error(), "F14_vault_hangs.yaml: walked Serving Degraded") {
+		t.Errorf("another walk: %v", err)
 	}
 }

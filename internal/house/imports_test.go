@@ -129,7 +129,7 @@ var owners = []struct {
 	{"github.com/go-jose/go-jose/v4/...", []string{"internal/metadata/server"}, "only the JWT service signs"},
 	{"github.com/miekg/dns", []string{"cmd/pawl-lab"}, "the lab's DNS server"},
 	{"github.com/spf13/cobra", []string{"cmd/pawl"}, "the command line"},
-	{"go.yaml.in/yaml/v3", []string{"internal/site", "internal/metadata/server", "transitions/rows_test.go", "fsm/story_read_test.go", "internal/secret/secret_test.go"}, "two files that people write, and tables of tests"},
+	{"go.yaml.in/yaml/v3", []string{"internal/site", "internal/metadata/server", "transitions/rows_test.go", "fsm/story_read_test.go", "testdata/scenarios", "internal/secret/secret_test.go"}, "two files that people write, and tables of tests"},
 	{"golang.org/x/sys/unix", []string{"internal/handover", "cmd/pawl"}, "memfd and statfs, and the lock that keeps a second agent out"},
 	{"golang.org/x/net/dns/dnsmessage", []string{"internal/dial/dial_test.go"}, "a DNS server for a test"},
 	{"pgregory.net/rapid", []string{"any test"}, "property tests"},
