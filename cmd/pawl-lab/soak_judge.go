@@ -181,7 +181,7 @@ func (r soakResult) print(out io.Writer) error {
 		fmt.Fprintf(table, "%s\t%s\n", what, fmt.Sprintf(format, values...))
 	}
 	fmt.Fprintln(&text)
-	row("seed", "%d (the same outages again: --seed %d --ttl %s)", r.seed, r.seed, r.ttl)
+	row("seed", "%d (the same outages again: --seed %d --ttl %s --servers %d)", r.seed, r.seed, r.ttl, len(r.seen.servers))
 	row("length", "%s", r.ended.Sub(r.began).Round(time.Second))
 	r.printStrikes(row)
 	given := r.given()

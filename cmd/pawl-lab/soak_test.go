@@ -346,7 +346,7 @@ func TestSoakTable(t *testing.T) {
 	if err := r.print(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"--seed 7 --ttl 16s", "4 of each credential, of 4", "110, 0 lost", "out of the catalogue 0 ms", "60.0, 60.0 (at most 68.0)", "20.0 MiB, 20.0 MiB (at most 24.0 MiB)", "0 beside the current one"} {
+	for _, want := range []string{"--seed 7 --ttl 16s --servers 1", "4 of each credential, of 4", "110, 0 lost", "out of the catalogue 0 ms", "60.0, 60.0 (at most 68.0)", "20.0 MiB, 20.0 MiB (at most 24.0 MiB)", "0 beside the current one"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
