@@ -98,7 +98,7 @@ func (l *lab) suffers(ctx context.Context, o soakOptions, running *agent) (resul
 	if _, err := running.awaitServing(ctx, servingTimeout); err != nil {
 		return result, err
 	}
-	watching := newSoakWatch(l, running)
+	watching := newSoakWatch(l, running, o.rotations)
 	result.began = time.Now()
 	defer func() {
 		result.ended = time.Now()

@@ -34,9 +34,11 @@ type soakResult struct {
 }
 
 const (
-	// warmUp is how many rotations are made before the first tenth begins: until
-	// then the heap still grows to what it needs.
-	warmUp = 3
+	// The first tenth begins after a part of the rotations, and some at the least:
+	// until then the heap grows to what it needs. Consul's multiplexer holds a closed
+	// connection for five minutes, and each rotation closes one.
+	warmUpShare = 5
+	warmUpLeast = 3
 	// shares is how many parts the rest is divided into; the first is held against the last.
 	shares = 10
 )

@@ -17,8 +17,9 @@ type soakSeen struct {
 	lost    []string
 	slowest time.Duration
 	samples []sample
-	// warm is when the first rotations were done.
-	warm time.Time
+	// warm is when the first rotations were done, as many as warmUp.
+	warmUp int
+	warm   time.Time
 	// servers are Consul's, in their order. down are the times for which they were
 	// taken down; the last may have no end yet.
 	servers []catalogue
@@ -32,8 +33,11 @@ type soakSeen struct {
 	restarts int
 }
 
-func newSoakSeen(servers int) soakSeen {
-	s := soakSeen{servers: make([]catalogue, servers), kinds: map[string]map[string]bool{}, listed: map[string]bool{}, pids: map[int]bool{}}
+func newSoakSeen(servers, wanted int) soakSeen {
+	s := soakSeen{
+		warmUp: max(warmUpLeast, wanted/warmUpShare), servers: make([]catalogue, servers),
+		kinds: map[string]map[string]bool{}, listed: map[string]bool{}, pids: map[int]bool{},
+	}
 	for _, kind := range soakKinds {
 		s.kinds[kind] = map[string]bool{}
 	}
@@ -136,7 +140,7 @@ func (s *soakSeen) note(answer soakStatus, now time.Time) {
 			s.kinds[kind][id] = true
 		}
 	}
-	if s.warm.IsZero() && s.rotations() >= warmUp {
+	if s.warm.IsZero() && s.rotations() >= s.warmUp {
 		s.warm = now
 	}
 }

@@ -160,7 +160,7 @@ func TestNote(t *testing.T) {
 		}
 		return s
 	}
-	seen := newSoakSeen(1)
+	seen := newSoakSeen(1, 4)
 	for generation := range 5 {
 		seen.listed[fmt.Sprintf("consul-%d", generation)] = true
 	}
@@ -183,6 +183,9 @@ func TestNote(t *testing.T) {
 	}
 	if !seen.warm.IsZero() {
 		t.Error("warm too soon")
+	}
+	if long := newSoakSeen(1, 200); long.warmUp != 40 {
+		t.Errorf("of 200 rotations %d are the warm-up", long.warmUp)
 	}
 	seen.note(answer(4, "good", "consul-4"), now)
 	if !seen.warm.Equal(now) || len(seen.pids) != 1 {
@@ -209,7 +212,7 @@ func TestAccount(t *testing.T) {
 	began := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
 	silent := errors.New("connection refused")
-	seen := newSoakSeen(1)
+	seen := newSoakSeen(1, 4)
 	seen.down = []window{{at(10), at(20)}, {from: at(40)}}
 	for _, one := range []look{
 		{from: at(0), present: true, passing: true},
@@ -242,7 +245,7 @@ func well() soakResult {
 	began := time.Unix(1000, 0)
 	r := soakResult{
 		seed: 7, ttl: soakTTL, wanted: 4, began: began, ended: began.Add(110 * time.Second),
-		checkTimeout: 2 * time.Second, seen: newSoakSeen(1), current: "consul-4", settled: time.Second,
+		checkTimeout: 2 * time.Second, seen: newSoakSeen(1, 4), current: "consul-4", settled: time.Second,
 	}
 	r.seen.warm = began.Add(10 * time.Second)
 	for generation := range 5 {

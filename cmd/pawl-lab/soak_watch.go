@@ -36,11 +36,11 @@ type soakWatch struct {
 	seen  soakSeen
 }
 
-func newSoakWatch(l *lab, running *agent) *soakWatch {
+func newSoakWatch(l *lab, running *agent, wanted int) *soakWatch {
 	ctx, cancel := context.WithCancel(context.Background())
 	socket := filepath.Join(running.program.site.RuntimeFolder, "pawl.sock")
 	w := &soakWatch{
-		lab: l, running: running, stop: cancel, seen: newSoakSeen(len(l.consul.clients)),
+		lab: l, running: running, stop: cancel, seen: newSoakSeen(len(l.consul.clients), wanted),
 		scrapes: &http.Client{Timeout: scrapeBound, Transport: &http.Transport{DisableKeepAlives: true}},
 		status: &http.Client{Timeout: askTimeout, Transport: &http.Transport{DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
