@@ -104,12 +104,15 @@ func Table(ports Ports, settings Settings) []Work {
 		{Action: Revoke, Remote: failure.RemoteVault, Why: "a former epoch's token is not revoked",
 			Deadline: 10 * time.Second, Needs: unrevoked, do: a.revoke},
 	}
-	// Vault out of sight, or to be seen again, and nobody with any business there: somebody must look.
+	// Vault out of sight, or to be seen again, and nobody with any business there:
+	// somebody must look. One that was never asked, after a hand-over, is not out of
+	// sight: what is held is good until something is due, Vault up or down (law 8).
 	vaultRows := append([]Work(nil), rows...)
 	return append(rows, Work{Action: LookUp, Remote: failure.RemoteVault, Why: "Vault is out of sight and nothing else asks it",
 		Deadline: 10 * time.Second, do: a.lookUp,
 		Needs: func(held states.Held, now time.Time) bool {
-			if held.Vault.Evidence == states.Good && !held.Vault.Seen.IsZero() || !held.Current.Vault.Live(now) {
+			again := held.Vault.Evidence == states.Good && held.Vault.Seen.IsZero()
+			if !again && held.Vault.Evidence != states.Unseen || !held.Current.Vault.Live(now) {
 				return false
 			}
 			for _, row := range vaultRows {
