@@ -1,7 +1,9 @@
 package handover
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -157,6 +159,40 @@ func TestFile(t *testing.T) {
 	}
 	if err := Delete(folder); err != nil {
 		t.Errorf("a second delete: %v", err)
+	}
+	// Whatever somebody put in its place makes way.
+	if err := os.MkdirAll(filepath.Join(folder, fileName, "inner"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(folder); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("a folder was loaded: %v", err)
+	}
+	if err := Save(folder, []byte("third")); err != nil {
+		t.Errorf("over a folder: %v", err)
+	}
+}
+
+// TestKeeperTriesAgain: what had no room is saved when there is some, and was named
+// once. A disk that was full at the first attempt cost every later crash a login.
+func TestKeeperTriesAgain(t *testing.T) {
+	folder := filepath.Join(memoryFolder(t), "run")
+	if err := os.WriteFile(folder, nil, 0o600); err != nil { // in the way
+		t.Fatal(err)
+	}
+	var lines bytes.Buffer
+	keeper := NewKeeper(folder, "site", slog.New(slog.NewTextHandler(&lines, nil)))
+	held := states.Held{Current: states.Epoch{Number: 1}}
+	keeper.Refresh(held)
+	keeper.Refresh(held)
+	if told := strings.Count(lines.String(), "no hand-over"); told != 1 {
+		t.Errorf("%d lines: %s", told, lines.String())
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	keeper.Refresh(held)
+	if text, err := Load(folder); err != nil || len(text) == 0 {
+		t.Errorf("loaded %q, %v", text, err)
 	}
 }
 

@@ -18,7 +18,7 @@ type Keeper struct {
 
 	lock     sync.Mutex
 	saved    held
-	refused  bool // it cannot be saved here: said once
+	told     bool // that it cannot be saved here: said once
 	stopped  bool
 	keepFile bool
 }
@@ -59,13 +59,13 @@ func (k *Keeper) Keep() {
 	k.keepFile = true
 }
 
-// Refresh implements service.Refresher. A folder that is not fit to hold a secret
-// is named once, and from then on a crash costs a login.
+// Refresh implements service.Refresher. A folder that is not fit to hold a secret,
+// or has no room for it, is named once; until that is mended, a crash costs a login.
 func (k *Keeper) Refresh(now states.Held) {
 	want := held{now.Identity, now.JWT, now.Current, now.Next.Vault, len(now.Former)}
 	k.lock.Lock()
 	defer k.lock.Unlock()
-	if k.stopped || k.refused || want == k.saved || want.current.Number == 0 {
+	if k.stopped || want == k.saved || want.current.Number == 0 {
 		return
 	}
 	text, err := Encode(now, Now(k.site))
@@ -73,8 +73,10 @@ func (k *Keeper) Refresh(now states.Held) {
 		err = Save(k.folder, text)
 	}
 	if err != nil {
-		k.refused = true
-		k.logger.Warn("no hand-over", "error", err)
+		if !k.told {
+			k.told = true
+			k.logger.Warn("no hand-over", "error", err)
+		}
 		return
 	}
 	k.saved = want

@@ -60,8 +60,12 @@ func Save(folder string, text []byte) error {
 	if closed := file.Close(); err == nil {
 		err = closed
 	}
-	if err == nil {
-		err = os.Rename(temporary, filepath.Join(folder, fileName))
+	path := filepath.Join(folder, fileName)
+	if err == nil && os.Rename(temporary, path) != nil {
+		// Over a folder that somebody put there no file can be renamed.
+		if err = os.RemoveAll(path); err == nil {
+			err = os.Rename(temporary, path)
+		}
 	}
 	if err != nil {
 		_ = os.Remove(temporary) // half a document is worse than the one before
