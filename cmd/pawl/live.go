@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,6 +20,8 @@ const (
 	servicesTimeout = 6 * time.Second
 	// revokeTimeout bounds giving back what is held, after the leave.
 	revokeTimeout = 2 * time.Second
+	// joinTimeout bounds the wait for an agent that has a node to take out and has not joined yet.
+	joinTimeout = time.Second
 	// stopTimeout is the whole of SIGTERM: exit within ten seconds, whatever hangs.
 	stopTimeout = 9500 * time.Millisecond
 )
@@ -34,6 +37,8 @@ type process struct {
 	source     status.Source
 	signals    <-chan os.Signal
 	fatal      <-chan error
+	// restored: a process before this one left the node registered.
+	restored bool
 }
 
 // end is how a process ends.
@@ -58,7 +63,11 @@ func (p *process) live() error {
 	go func() { stopped <- p.supervisor.Serve(servicesContext) }()
 
 	how, why := p.wait()
-	go p.hurry(how)
+	var told atomic.Bool
+	go p.hurry(how, &told)
+	if how == endLeave && p.restored {
+		p.awaitJoined()
+	}
 
 	var socket *os.File
 	if how == endSucceed {
@@ -86,7 +95,7 @@ func (p *process) live() error {
 	switch how {
 	case endSucceed:
 		// It returns only when it failed; whoever starts us again finds the file.
-		p.log.Error("cannot hand over", "error", succeed(p.log, p.executable, p.site.Hash(), held, socket), "exit", exitRestart)
+		p.log.Error("cannot hand over", "error", succeed(p.log, p.executable, p.site.Hash(), held, socket, told.Load), "exit", exitRestart)
 		return exitCode(exitRestart)
 	case endFatal:
 		p.giveBack(held)
@@ -95,6 +104,17 @@ func (p *process) live() error {
 	default:
 		p.giveBack(held)
 		return nil
+	}
+}
+
+// awaitJoined waits for the embedded agent's first join: who has not joined cannot
+// leave, and the servers would see the node that it took over as failed.
+func (p *process) awaitJoined() {
+	limit := time.NewTimer(joinTimeout)
+	defer limit.Stop()
+	select {
+	case <-p.services.consul.Joined():
+	case <-limit.C:
 	}
 }
 
@@ -126,14 +146,18 @@ func (p *process) wait() (end, error) {
 }
 
 // hurry ends the process when stopping takes too long, or at once at a second
-// signal. Where a successor is owed, the exit code still says so: the machine
-// itself may be what hangs.
-func (p *process) hurry(how end) {
+// signal. While a successor is made, the first SIGTERM is for that one: told says so.
+// Where another process is owed, the exit code still says so: the machine itself
+// may be what hangs.
+func (p *process) hurry(how end, told *atomic.Bool) {
 	limit := time.NewTimer(stopTimeout)
 	for {
 		select {
 		case received := <-p.signals:
-			if received == syscall.SIGTERM || received == syscall.SIGINT {
+			if received != syscall.SIGTERM && received != syscall.SIGINT {
+				continue
+			}
+			if how != endSucceed || told.Swap(true) {
 				os.Exit(exitFailed)
 			}
 		case <-limit.C:

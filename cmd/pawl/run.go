@@ -82,8 +82,8 @@ func registerSetting(flagGiven, flag bool, variable string) (bool, error) {
 func run(of environment) error {
 	started := time.Now()
 	// First of all: until then SIGUSR1 and SIGHUP would end the process.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	received := make(chan os.Signal, 8)
+	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
 	executable, err := os.Executable() // now: an upgrade replaces the file that runs
 	if err != nil {
 		return fmt.Errorf("find our own executable: %w", err)
@@ -115,7 +115,10 @@ func run(of environment) error {
 		Now:      time.Now,
 	}
 	services := newServices(of, source)
-	held, listener := inherit(of)
+	held, listener, leave := inherit(of)
+	if leave {
+		received <- syscall.SIGTERM
+	}
 	if listener != nil {
 		services.exporter.Inherit(listener)
 	}
@@ -147,7 +150,8 @@ func run(of environment) error {
 
 	return (&process{
 		environment: of, executable: executable, machine: machine, supervisor: supervisor,
-		services: services, tokens: vaultClient, source: source, signals: signals, fatal: ended,
+		services: services, tokens: vaultClient, source: source, signals: received, fatal: ended,
+		restored: held.Current.Number > 0,
 	}).live()
 }
 

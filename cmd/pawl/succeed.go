@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,21 +20,25 @@ import (
 
 // inheritance is the variable in which a process tells the one that it executes
 // in its own place which descriptors it left: the memory with what is held, and
-// the exporter's listener. It is no setting: it holds no more than two numbers.
+// the exporter's listener. It is no setting: it holds no more than two numbers, and
+// leaveWord where the process that left them was told to end meanwhile.
 const inheritance = "PAWL_INHERITANCE"
+
+const leaveWord = ",leave"
 
 // trialTimeout bounds the trial run of a new binary.
 const trialTimeout = 10 * time.Second
 
 // inherit returns what the process before this one left, from its memory or, after
 // a crash, from the file. What cannot be used is the same as nothing, said once.
-func inherit(of environment) (states.Held, net.Listener) {
-	text, listener, err := inherited(os.Getenv(inheritance))
+// leave says that the process before this one was told to end.
+func inherit(of environment) (held states.Held, listener net.Listener, leave bool) {
+	value, leave := strings.CutSuffix(os.Getenv(inheritance), leaveWord)
 	_ = os.Unsetenv(inheritance)
+	text, listener, err := inherited(value)
 	if errors.Is(err, handover.ErrNone) {
 		text, err = handover.Load(of.site.RuntimeFolder)
 	}
-	var held states.Held
 	if err == nil {
 		held, err = handover.Decode(text, handover.Now(of.site.Hash()))
 	}
@@ -43,7 +48,7 @@ func inherit(of environment) (states.Held, net.Listener) {
 	case !errors.Is(err, handover.ErrNone):
 		of.log.Warn("no hand-over", "error", err)
 	}
-	return held, listener
+	return held, listener, leave
 }
 
 // inherited takes the descriptors named by the variable.
@@ -86,8 +91,9 @@ func try(path string) error {
 }
 
 // succeed executes path in the place of this process, with what is held in memory
-// that only the successor inherits. It returns only when that failed.
-func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.File) error {
+// that only the successor inherits. told says whether this process was told to end
+// meanwhile: it is the successor that does. It returns only when that failed.
+func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.File, told func() bool) error {
 	text, err := handover.Encode(held, handover.Now(site))
 	if err != nil {
 		return err
@@ -104,6 +110,12 @@ func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.F
 		} else {
 			value += "," + strconv.Itoa(int(socket.Fd()))
 		}
+	}
+	// What is ignored stays so across exec until the successor asks for it. Otherwise
+	// a second SIGHUP would end it while its libraries begin, which takes a tenth of a second.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1)
+	if told() {
+		value += leaveWord
 	}
 	if err := syscall.Exec(path, os.Args, append(os.Environ(), inheritance+"="+value)); err != nil {
 		return fmt.Errorf("execute %s: %w", path, err)

@@ -62,6 +62,9 @@ type Agent struct {
 	// demands carries Install's wish for a running agent to Serve's goroutine.
 	demands chan demand
 	stay    atomic.Bool
+	// joined is closed at the first join of this process.
+	joined     chan struct{}
+	joinedOnce sync.Once
 
 	lock     sync.Mutex
 	current  *instance    // nil while no agent runs
@@ -111,6 +114,7 @@ func New(of site.Site, dialer *dial.Dialer, logger *slog.Logger, options Options
 		dialer:  dialer,
 		folder:  filepath.Join(of.RuntimeFolder, "consul"),
 		demands: make(chan demand),
+		joined:  make(chan struct{}),
 	}
 }
 
@@ -120,6 +124,10 @@ func (a *Agent) Name() string { return "consul" }
 // StayRegistered makes the next stop a hard one, without leaving the cluster: the
 // process is about to be replaced by its successor. Call it before Serve's context ends.
 func (a *Agent) StayRegistered() { a.stay.Store(true) }
+
+// Joined is closed when the agent has joined the cluster for the first time in
+// this process. Safe from any goroutine.
+func (a *Agent) Joined() <-chan struct{} { return a.joined }
 
 // Serve waits for the first Install and runs the agent until ctx is done, then
 // leaves the cluster, in about four seconds. When the agent dies it returns an

@@ -70,6 +70,7 @@ func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 	switch {
 	case err == nil:
 		running.joined.Store(true)
+		a.joinedOnce.Do(func() { close(a.joined) })
 		a.dialer.Remember(a.site.Consul.Servers, addresses...)
 		return nil
 	case serfStopped(err):
