@@ -160,7 +160,10 @@ func newLauncher(t *testing.T) *launcher {
 // start starts a command in a process group of its own, which gets signal when
 // this test process dies without cleaning up.
 func (l *launcher) start(command *exec.Cmd, signal syscall.Signal) error {
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: signal}
+	if command.SysProcAttr == nil {
+		command.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	command.SysProcAttr.Setpgid, command.SysProcAttr.Pdeathsig = true, signal
 	started := make(chan error, 1)
 	l.work <- func() { started <- command.Start() }
 	return <-started

@@ -19,12 +19,13 @@ const (
 	scrapeBound = 10 * time.Second
 )
 
-// scraper asks for the metrics four times a second, and counts. Safe from any goroutine.
+// scraper asks for the metrics some times a second, and counts. Safe from any goroutine.
 type scraper struct {
 	stop context.CancelFunc
 	work sync.WaitGroup
 
 	began        time.Time
+	every        time.Duration
 	mutex        sync.Mutex
 	asked        int
 	lost         []string
@@ -33,12 +34,17 @@ type scraper struct {
 
 // scrape starts a scraper, which ends with the test if not before.
 func (l *lab) scrape(t *testing.T) *scraper {
+	return l.scrapeBy(t, scrapeEvery, &http.Transport{})
+}
+
+// scrapeBy starts one that asks so often, in this way.
+func (l *lab) scrapeBy(t *testing.T, every time.Duration, way *http.Transport) *scraper {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &scraper{stop: cancel, began: time.Now()}
+	s := &scraper{stop: cancel, began: time.Now(), every: every}
 	url := l.binaries.site.metrics(t)
-	client := &http.Client{Timeout: scrapeBound, Transport: &http.Transport{}}
+	client := &http.Client{Timeout: scrapeBound, Transport: way}
 	s.work.Go(func() {
-		tick := time.NewTicker(scrapeEvery)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			s.work.Go(func() { s.one(ctx, client, url) }) // a slow one does not hold up the next
@@ -119,7 +125,7 @@ func (s *scraper) demandAll(t *testing.T) {
 		t.Errorf("%d of %d scrapes were lost: %q", len(s.lost), s.asked, s.lost[:min(5, len(s.lost))])
 	}
 	// A busy machine may swallow a tick or two, and no more.
-	if least := int(0.9 * float64(length/scrapeEvery)); s.asked < least {
+	if least := int(0.9 * float64(length/s.every)); s.asked < least {
 		t.Errorf("only %d scrapes in %s, want %d: this machine is too slow to prove anything", s.asked, length, least)
 	}
 }
@@ -179,5 +185,65 @@ func (p *presence) demandAlways(t *testing.T) {
 	t.Logf("node and service in the catalogue: %d of %d times asked, %d times no server to ask", p.present, p.present+p.absent, p.silent)
 	if p.absent > 0 || p.present == 0 {
 		t.Errorf("node or service were missing from the catalogue %d of %d times", p.absent, p.present+p.absent)
+	}
+}
+
+// vigil blocks on the servers' view of our node's checks, so that no status is
+// too short to be seen. Safe from any goroutine.
+type vigil struct {
+	stop context.CancelFunc
+	work sync.WaitGroup
+
+	mutex sync.Mutex
+	looks int
+	bad   []string
+}
+
+func (l *lab) watchHealth(t *testing.T) *vigil {
+	ctx, cancel := context.WithCancel(context.Background())
+	v := &vigil{stop: cancel}
+	name := l.vm().Name
+	v.work.Go(func() {
+		var index uint64
+		for ctx.Err() == nil {
+			checks, meta, err := l.consul.Health().Node(name, consistent(index).WithContext(ctx))
+			if ctx.Err() != nil {
+				return
+			}
+			v.mutex.Lock()
+			v.looks++
+			if err != nil {
+				v.bad = append(v.bad, err.Error())
+				v.mutex.Unlock()
+				return
+			}
+			index = meta.LastIndex
+			if len(checks) != 2 {
+				v.bad = append(v.bad, fmt.Sprintf("%d checks", len(checks)))
+			}
+			for _, each := range checks {
+				if each.Status != consul.HealthPassing {
+					v.bad = append(v.bad, fmt.Sprintf("%s is %s (%.80q)", each.CheckID, each.Status, each.Output))
+				}
+			}
+			v.mutex.Unlock()
+		}
+	})
+	t.Cleanup(func() { v.end() })
+	return v
+}
+
+func (v *vigil) end() {
+	v.stop()
+	v.work.Wait()
+}
+
+// demandUnmoved ends it and fails the test when a check was ever anything but
+// passing, or missing.
+func (v *vigil) demandUnmoved(t *testing.T) {
+	t.Helper()
+	v.end()
+	if len(v.bad) > 0 {
+		t.Errorf("the checks were not always two and passing: %.5q", v.bad)
 	}
 }
