@@ -46,7 +46,7 @@ func TestFaultTable(t *testing.T) {
 
 func TestChosenFaults(t *testing.T) {
 	rows, err := chaosOptions{atOnce: 1, only: []string{"vault-killed", "f39"}}.chosen()
-	if err != nil || len(rows) != 4 || rows[0].name != "vault-killed" {
+	if err != nil || len(rows) != 5 || rows[0].name != "vault-killed" {
 		t.Errorf("%d rows, %v", len(rows), err)
 	}
 	long, err := chaosOptions{atOnce: 1, only: []string{"F38", "vault-down-5m"}, long: true}.chosen()
