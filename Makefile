@@ -94,7 +94,7 @@ soak: build lab-binaries ## Rotate every credential 200 times while Vault and Co
 # The order is from cheap to dear: a slip of the pen fails in seconds, not after
 # the lab's three minutes.
 .PHONY: test
-test: check unit unit-consul build lab-binaries lab-test clean-tree ## Run everything: checks, unit tests, and the lab's tests on the real Vault and Consul
+test: check unit unit-consul build lab-binaries lab-test lab-chaos clean-tree ## Run everything: checks, unit tests, and the lab's tests on the real Vault and Consul
 
 # What compiles Consul is tested without the race detector, which would compile
 # all of Consul a second time.
@@ -131,6 +131,12 @@ unit-consul: ## Unit tests of what compiles Consul, on the stock Consul server
 .PHONY: lab-test
 lab-test: ## The lab's own module: the agent on the real Vault and Consul
 	cd testdata/lab && $(GO) test -count=1 -timeout 40m ./...
+
+# One of each kind that a story of testdata/scenarios tells; make chaos has them all.
+FEW := vault-sealed-past-ttl,vault-paused,vault-429,old-vault-token-revoked,old-consul-token-deleted,role-missing-at-boot,gossip-key-short,consul-no-leader,consul-replaced,api-listener-closed,metadata-unroutable
+.PHONY: lab-chaos
+lab-chaos: ## A dozen faults of `make chaos`, whose walks the stories of testdata/scenarios tell
+	@bin/pawl-lab chaos --only $(FEW)
 
 .PHONY: clean-tree
 clean-tree:
