@@ -41,7 +41,7 @@ func call[Reply any](ctx context.Context, running *instance, method string, argu
 
 // classify decides what an answer of the servers means for the token issued then.
 func classify(err error, issued time.Time, doing string) *failure.Error {
-	class, fix := failure.Transient, ""
+	class, remote, fix := failure.Transient, failure.RemoteConsul, ""
 	switch {
 	case acl.IsErrNotFound(err):
 		if time.Since(issued) >= settling {
@@ -52,9 +52,12 @@ func classify(err error, issued time.Time, doing string) *failure.Error {
 	case acl.IsErrDisabled(err):
 		class, fix = failure.Config, "switch ACLs on at the Consul servers"
 	case strings.Contains(err.Error(), "is reserved by node"):
+		// It passes as soon as the servers miss the old one. But they did answer: who
+		// says so must not be taken for out of sight.
+		remote = failure.RemoteHost
 		fix = "an older VM of this name still looks healthy; if it is gone for good: consul force-leave -prune <its name>"
 	}
-	return failure.New(class, failure.RemoteConsul, "%s: %w", doing, err).WithFix(fix)
+	return failure.New(class, remote, "%s: %w", doing, err).WithFix(fix)
 }
 
 // Prove reads our own token at the servers, by way of the leader, through the
