@@ -25,6 +25,9 @@ func (s *scene) judge() error {
 			wrong = append(wrong, fmt.Errorf("the walk has %s", state))
 		}
 	}
+	if rounds := spins(s.result.Moves); rounds > mostRounds {
+		wrong = append(wrong, fmt.Errorf("it went in and out of %s %d times in a row without serving", degraded, rounds))
+	}
 	for _, line := range s.says {
 		if _, found := s.log.find(s.logged, line); !found {
 			wrong = append(wrong, fmt.Errorf("no line of the log has %q", line))
@@ -37,6 +40,25 @@ func (s *scene) judge() error {
 		wrong = append(wrong, fmt.Errorf("the catalogue had lost the node at %d of %d looks", s.result.Seen.Absent, s.result.Seen.Absent+s.result.Seen.Present))
 	}
 	return errors.Join(wrong...)
+}
+
+// mostRounds is how often an agent in trouble may go to and fro: no chain of
+// attempts between two states can spin (law 5).
+const mostRounds = 3
+
+// spins counts the longest run of moves into Degraded with no Serving between.
+func spins(moves []move) int {
+	most, now := 0, 0
+	for _, one := range moves {
+		switch {
+		case good(one.To):
+			now = 0
+		case one.To == degraded:
+			now++
+			most = max(most, now)
+		}
+	}
+	return most
 }
 
 // chaosReport is what the faults read of `pawl status --json`.

@@ -112,6 +112,14 @@ func TestJudgeOfAScene(t *testing.T) {
 		{"as wanted", func(*scene) {}, ""},
 		{"a state is missing", func(s *scene) { s.result.Moves = nil }, "no Degraded"},
 		{"a state too many", func(s *scene) { s.result.Moves = append(s.result.Moves, move{To: noIdentity}) }, "has NoIdentity"},
+		{"to and fro", func(s *scene) {
+			for range mostRounds {
+				s.result.Moves = append(s.result.Moves, move{From: serving, To: renewing}, move{From: renewing, To: degraded})
+			}
+		}, ""},
+		{"it spins", func(s *scene) {
+			s.result.Moves = slices.Repeat([]move{{To: degraded}, {To: "Elsewhere"}}, mostRounds+1)
+		}, "in and out of Degraded 4 times"},
 		{"not said", func(s *scene) { s.logged = 1 }, "fix="},
 		{"scrapes lost", func(s *scene) { s.result.Seen = sightings{Scrapes: 9, Lost: 2, Why: "refused"} }, "2 of 9 scrapes lost"},
 		{"scrapes lost where the exporter was hit", func(s *scene) { s.result.Seen.Lost, s.exporterHit = 2, true }, ""},
