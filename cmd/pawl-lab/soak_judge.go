@@ -145,8 +145,11 @@ func (r soakResult) judge() error {
 			wrong("%s grew from %.1f%s to %.1f%s", each.name, got.first/each.divide, each.unit, got.last/each.divide, each.unit)
 		}
 	}
-	if len(r.left) > 0 || r.current == "" {
-		wrong("Consul still has, beside the current token %q, %q", r.current, r.left)
+	switch {
+	case r.current == "":
+		wrong("the agent has no Consul token at the end")
+	case len(r.left) > 0:
+		wrong("Consul still has, beside the current token %s, %s", r.current, some(r.describe(r.left)))
 	}
 	if len(r.seen.pids) != 1 || r.seen.restarts > 0 {
 		wrong("the agent had %d process ids and %d restarts of its services", len(r.seen.pids), r.seen.restarts)
@@ -155,6 +158,20 @@ func (r soakResult) judge() error {
 		wrong("the agent wrote %d errors of its own: %s", len(r.complaints), some(r.complaints))
 	}
 	return errors.Join(broken...)
+}
+
+// describe says of each Consul token whether an agent can have had it: a Vault that
+// is killed between making one and answering leaves it to nobody.
+func (r soakResult) describe(tokens []string) []string {
+	given := r.given()["consul_token"]
+	var all []string
+	for _, each := range tokens {
+		if !given[each] {
+			each += " (no answer of Vault gave it to anybody)"
+		}
+		all = append(all, each)
+	}
+	return all
 }
 
 // readComplaints returns the lines of the agent's log that no agent may write:
