@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const (
@@ -132,19 +133,40 @@ func mend(ctx context.Context, s *scene) error {
 // plainTCP keeps Go from MPTCP, whose listeners the kernel does not let ss close.
 const plainTCP = "GODEBUG=multipathtcp=0"
 
-// destroy has the kernel close a socket under whoever holds it.
-func destroy(network, filter string) func(context.Context, *scene) error {
+// What of sockets can be closed, in the words of ss.
+const (
+	tcpListeners   = "--tcp --listening"
+	tcpConnections = "--tcp state established"
+	udpSockets     = "--udp --all"
+)
+
+// destroy has the kernel close sockets under whoever holds them.
+func destroy(sockets, filter string) deed {
 	return func(ctx context.Context, _ *scene) error {
-		state := "listening"
-		if network == "udp" {
-			state = "all"
-		}
-		said, err := exec.CommandContext(ctx, "ss", append([]string{"--kill", "--numeric", "--no-header", "--" + network, "--" + state}, strings.Fields(filter)...)...).CombinedOutput()
+		said, err := exec.CommandContext(ctx, "ss", append([]string{"--kill", "--numeric", "--no-header"}, strings.Fields(sockets+" "+filter)...)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("ss --kill %s: %w: %s", filter, err, said)
 		}
 		if text := strings.TrimSpace(string(said)); text == "" || strings.Contains(text, "SOCK_DESTROY") {
 			return fmt.Errorf("ss --kill %s: no such socket, or not to be closed: %q", filter, text)
+		}
+		return nil
+	}
+}
+
+// breakConnections closes the agent's connections to the servers so many times, one
+// second apart; the first time there must be one.
+func breakConnections(times int) deed {
+	once := destroy(tcpConnections, "dport = 8300")
+	return func(ctx context.Context, s *scene) error {
+		if err := once(ctx, s); err != nil {
+			return err
+		}
+		for range times - 1 {
+			if err := s.sleep(ctx, time.Second); err != nil {
+				return err
+			}
+			_ = once(ctx, s) // it need not have opened another yet
 		}
 		return nil
 	}

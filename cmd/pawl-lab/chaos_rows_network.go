@@ -16,6 +16,10 @@ func networkFaults() []fault {
 			inject: drop("ipproto udp dport 8301"), hold: 40 * time.Second, heal: mend, mustNot: fallen, check: untouched},
 		{number: "F29", name: "rpc-dropped", how: "TCP 8300 dropped, gossip fine", keeps: "all credentials, gossip", network: true,
 			inject: drop("ipproto tcp dport 8300"), until: out, hold: 15 * time.Second, during: notReady, heal: mend, within: 20 * time.Second, mustNot: fallen, check: untouched},
+		{number: "F29", name: "rpc-unroutable", how: "an unreachable route to TCP 8300, gossip fine", keeps: "all credentials, gossip", network: true,
+			inject: rules("unreachable", "ipproto tcp dport 8300"), until: out, hold: 15 * time.Second, during: notReady, heal: mend, mustNot: fallen, check: untouched},
+		{number: "F14", name: "rpc-connections-reset", how: "ss --kill of every connection to TCP 8300, ten times in 10 s", keeps: "all credentials, gossip", network: true, environment: []string{plainTCP},
+			inject: breakConnections(10), hold: 10 * time.Second, mustNot: fallen, check: untouched},
 		{number: "F29", name: "consul-partitioned", how: "all between agent and Consul dropped for 40 s", keeps: "all credentials", network: true,
 			inject: drop("ipproto tcp dport 8300", "ipproto tcp dport 8301", "ipproto udp dport 8301"), until: out, hold: 40 * time.Second, during: notReady, heal: mend, within: 30 * time.Second, mustNot: fallen, check: untouched},
 	}

@@ -19,14 +19,14 @@ import (
 func processFaults() []fault {
 	return []fault{
 		{number: "F16", name: "api-listener-closed", how: "ss --kill of the embedded agent's HTTP listener", keeps: "metrics, registration", network: true, environment: []string{plainTCP},
-			inject: destroy("tcp", "src 127.0.0.1 sport = 18500"), until: []words{{"msg=service", "consul"}, into(degraded)}, check: restartedOnce},
+			inject: destroy(tcpListeners, "src 127.0.0.1 sport = 18500"), until: []words{{"msg=service", "consul"}, into(degraded)}, check: restartedOnce},
 		{number: "F16", name: "gossip-sockets-closed", how: "ss --kill of the embedded agent's gossip sockets, UDP and TCP", keeps: "metrics, registration", network: true, environment: []string{plainTCP},
-			inject: inOrder(destroy("udp", "src 127.0.2.1 sport = 8301"), destroy("tcp", "src 127.0.2.1 sport = 8301")),
+			inject: inOrder(destroy(udpSockets, "src 127.0.2.1 sport = 8301"), destroy(tcpListeners, "src 127.0.2.1 sport = 8301")),
 			until:  []words{{"msg=service", "gossip listener is gone"}, into(degraded)}, within: repair, check: restartedOnce},
 		{number: "F16", name: "agent-dies-four-times", how: "ss --kill of the embedded agent's HTTP listener, each time it is back; started again after exit 75", keeps: "the reason, and the cluster is told that the node leaves", network: true, environment: []string{plainTCP}, exporterHit: true, consulForgets: true,
 			inject: untilExit75, heal: startAgain},
 		{number: "F16", name: "exporter-listener-closed", how: "ss --kill of node_exporter's listener", keeps: "credentials, gossip", network: true, environment: []string{plainTCP}, exporterHit: true,
-			inject: destroy("tcp", "src 127.0.0.1 sport = 19100"), hold: 10 * time.Second, mustNot: fallen},
+			inject: destroy(tcpListeners, "src 127.0.0.1 sport = 19100"), hold: 10 * time.Second, mustNot: fallen},
 		{number: "F16", name: "exporter-port-taken", how: "another process has node_exporter's port at boot", keeps: "the way to a registered node, its check critical", atBoot: true, exporterHit: true,
 			inject: takePort, until: []words{into(consulReady)}, hold: 5 * time.Second, during: standing("exporter_down"), heal: freePort, within: 35 * time.Second},
 		{number: "F6", name: "agent-stopped-past-ttl", how: "SIGSTOP of the agent until every credential has expired, SIGCONT", keeps: "registration", ttl: dying, exporterHit: true,
@@ -136,7 +136,7 @@ func untilExit75(ctx context.Context, s *scene) error {
 	bounded, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for failures := range restarts + 1 {
-		err := retry(bounded, s.running.ended, func(ctx context.Context) error { return destroy("tcp", "src 127.0.0.1 sport = 18500")(ctx, s) })
+		err := retry(bounded, s.running.ended, func(ctx context.Context) error { return destroy(tcpListeners, "src 127.0.0.1 sport = 18500")(ctx, s) })
 		if errors.Is(err, errEnded) {
 			return fmt.Errorf("after %d failures already: %w", failures, s.running.died())
 		}
