@@ -174,13 +174,14 @@ func (e Epoch) Complete() bool {
 	return e.Gossip.Held() && e.Certificate.Held() && e.Consul.Held()
 }
 
-// Credentials names what an epoch installs: these two, together, identify it.
+// Credentials names what an epoch installs: these, together, identify it.
 func (e Epoch) Credentials() Installed {
-	return Installed{Accessor: e.Consul.ID, Serial: e.Certificate.ID}
+	return Installed{Accessor: e.Consul.ID, Serial: e.Certificate.ID, Gossip: e.Gossip.ID}
 }
 
-// Installed names the credentials that the embedded agent runs with.
-type Installed struct{ Accessor, Serial string }
+// Installed names the credentials that the embedded agent runs with. The gossip
+// key is the one it was given: a running agent follows the cluster's keyring by itself.
+type Installed struct{ Accessor, Serial, Gossip string }
 
 // Clock is what is known of this machine's wall clock.
 type Clock struct {
@@ -240,8 +241,8 @@ func (h Held) Settled(now time.Time) Held {
 	}
 	ownToken := h.Next.Vault.ID != h.Current.Vault.ID
 	switch {
-	case !ownToken && !h.Current.Consul.Live(now):
-		h.Next = Epoch{} // a new certificate for a token that died: the epoch wants more than that
+	case !ownToken && !(h.Current.Consul.Live(now) && h.Current.Gossip.Live(now)):
+		h.Next = Epoch{} // a new certificate beside a credential that died: the epoch wants more than that
 	case !h.Next.Vault.Live(now):
 		h.Next = Epoch{}
 		h.Current.Vault.ReattestFailed = h.Current.Vault.ReattestFailed || ownToken

@@ -73,6 +73,7 @@ func TestSettled(t *testing.T) {
 	sameToken.Certificate.ID = "another serial"
 	vaultDead := func(e Epoch) Epoch { e.Vault.Refused = true; return e }
 	consulDead := func(e Epoch) Epoch { e.Consul.Refused = true; return e }
+	gossipDead := func(e Epoch) Epoch { e.Gossip.Refused = true; return e }
 	reattestFailed := func(e Epoch) Epoch { e.Vault.ReattestFailed = true; return e }
 	rows := []struct {
 		name                  string
@@ -88,6 +89,7 @@ func TestSettled(t *testing.T) {
 		{"the candidate's token died: the epoch is overdue", first, vaultDead(second), reattestFailed(first), Epoch{}},
 		{"both died: the epoch is overdue", vaultDead(first), vaultDead(second), reattestFailed(vaultDead(first)), Epoch{}},
 		{"a certificate for a Consul token that died", consulDead(first), sameToken, consulDead(first), Epoch{}},
+		{"a certificate beside a gossip key that died", gossipDead(first), sameToken, gossipDead(first), Epoch{}},
 		{"a certificate under a token that died", vaultDead(first), vaultDead(sameToken), vaultDead(first), Epoch{}},
 	}
 	for _, row := range rows {
@@ -105,7 +107,7 @@ func TestSettled(t *testing.T) {
 
 func TestEpochNames(t *testing.T) {
 	epoch := epochOf(1, "first")
-	if want := (Installed{Accessor: "consul of first", Serial: "serial of first"}); epoch.Credentials() != want {
+	if want := (Installed{Accessor: "consul of first", Serial: "serial of first", Gossip: "gossip"}); epoch.Credentials() != want {
 		t.Errorf("credentials %+v, want %+v", epoch.Credentials(), want)
 	}
 	if !epoch.Complete() || (Epoch{}).Complete() {

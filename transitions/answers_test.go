@@ -66,6 +66,7 @@ var (
 	vaultConfig     = fails(failure.Config, failure.RemoteVault)
 	consulAway      = fails(failure.Transient, failure.RemoteConsul)
 	consulDead      = fails(failure.AuthDead, failure.RemoteConsul)
+	gossipRefuses   = fails(failure.AuthDead, failure.RemoteGossip)
 	localFault      = fails(failure.Local, failure.RemoteHost)
 )
 
@@ -116,10 +117,10 @@ func (w *world) Verify(context.Context, states.Identity, states.Epoch) error {
 	return w.outcome("Verify", consulAway, consulDead, consulRefuses)
 }
 func (w *world) Install(context.Context, states.Identity, states.Epoch) error {
-	return w.outcome("Install", consulAway, localFault)
+	return w.outcome("Install", consulAway, localFault, gossipRefuses)
 }
 func (w *world) Prove(context.Context) (uint64, error) {
-	return 1, w.outcome("Prove", consulAway, consulDead)
+	return 1, w.outcome("Prove", consulAway, consulDead, gossipRefuses)
 }
 func (w *world) Register(context.Context, error) error {
 	return w.outcome("Register", consulAway, consulDead)

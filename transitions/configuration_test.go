@@ -113,9 +113,7 @@ func (c configuration) held(age time.Duration) states.Held {
 	}
 	h.Current.Certificate.Life = concreteLife("serial-1", c.certificate)
 	h.Current.Consul = states.ConsulToken{Life: concreteLife("consul-1", c.consul), Token: searchToken}
-	if c.gossip {
-		h.Current.Gossip = states.GossipKey{Life: states.Life{ID: "v1"}, Key: searchToken}
-	}
+	h.Current.Gossip = states.GossipKey{Life: states.Life{ID: "v1", Refused: !c.gossip}, Key: searchToken}
 	if c.next != nextNone {
 		h.Next = h.Current
 		h.Next.Verified = c.nextVerified
@@ -155,7 +153,7 @@ func abstract(state states.State, h states.Held) configuration {
 		state: state,
 		jwt:   abstractLife(h.JWT.Life), vault: abstractLife(h.Current.Vault.Life),
 		certificate: abstractLife(h.Current.Certificate.Life), consul: abstractLife(h.Current.Consul.Life),
-		gossip: h.Current.Gossip.Held(), verified: h.Current.Verified, reattest: lifeLive,
+		gossip: h.Current.Gossip.Live(searchNow), verified: h.Current.Verified, reattest: lifeLive,
 		agent: h.Agent.Evidence, registration: h.Registration.Evidence, exporter: h.Exporter.Evidence,
 		vaultUnseen: h.Vault.Evidence == states.Unseen,
 	}

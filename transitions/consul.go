@@ -28,6 +28,7 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 	epoch, _ := installable(held, a.Now())
 	next := held.Next.Number > 0 && epoch.Credentials() == held.Next.Credentials()
 	if err := a.Consul.Install(ctx, held.Identity, epoch); err != nil {
+		held.Current.Gossip.Refused = held.Current.Gossip.Refused || refusedBy(err, failure.RemoteGossip)
 		if next {
 			held = vaultFailed(held, epoch, err, a.Now())
 		}
@@ -72,6 +73,8 @@ func (a *actions) prove(ctx context.Context, held states.Held) (states.Held, err
 		if refusedBy(err, failure.RemoteConsul) {
 			held.Current.Consul.Refused = true
 		}
+		// It was rotated while we could not hear of it: what Vault has now is another one (F13).
+		held.Current.Gossip.Refused = held.Current.Gossip.Refused || refusedBy(err, failure.RemoteGossip)
 		return held, err
 	}
 	held.Agent = held.Agent.SeenGood(a.Now(), held.Current.Consul.ID, index)

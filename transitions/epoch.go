@@ -159,7 +159,8 @@ func installable(held states.Held, now time.Time) (states.Epoch, bool) {
 		return epoch, held.Installed != epoch.Credentials()
 	}
 	idle := held.Installed == states.Installed{}
-	return held.Current, idle && held.Current.Complete() && held.Current.Verified && !held.Current.Consul.Refused
+	refused := held.Current.Consul.Refused || held.Current.Gossip.Refused
+	return held.Current, idle && held.Current.Complete() && held.Current.Verified && !refused
 }
 
 func uninstalled(held states.Held, now time.Time) bool {

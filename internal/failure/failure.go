@@ -39,11 +39,13 @@ func Classes() []Class { return []Class{Transient, AuthDead, Config, Identity, L
 // Remote names the far end that a failure is about.
 type Remote string
 
-// The far ends. RemoteHost is this machine itself.
+// The far ends. RemoteGossip is the cluster as far as its gossip key is the
+// question, RemoteHost this machine itself.
 const (
 	RemoteMetadata Remote = "metadata"
 	RemoteVault    Remote = "vault"
 	RemoteConsul   Remote = "consul"
+	RemoteGossip   Remote = "gossip"
 	RemoteExporter Remote = "exporter"
 	RemoteHost     Remote = "host"
 )

@@ -26,7 +26,7 @@ func TestGossipKeyBehindOrAhead(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	got := failure.Of(agent.Install(ctx, self, epoch))
-	if got == nil || got.Class != failure.Transient || !strings.Contains(got.Fix, "gossip key") {
+	if got == nil || got.Class != failure.AuthDead || got.Remote != failure.RemoteGossip || !strings.Contains(got.Fix, "gossip key") {
 		t.Fatalf("with two wrong keys: %v", got)
 	}
 	epoch.Gossip.Previous = right
@@ -54,7 +54,7 @@ func TestSerfStopsItself(t *testing.T) {
 	eventually(t, "another agent in its place", func() error {
 		now, err := agent.running()
 		if err == nil && now == running {
-			return errNotLetIn
+			return errWrongKey
 		}
 		return err
 	})

@@ -32,25 +32,42 @@ func (a *Agent) Install(ctx context.Context, identity states.Identity, epoch sta
 	if err != nil {
 		return err
 	}
-	if !fresh {
-		if err := a.swap(running, wanted); err != nil || running.joined.Load() {
-			return err
-		}
+	if fresh {
+		return a.joinByKey(ctx, running, wanted)
 	}
-	err = a.join(ctx, running)
-	if !errors.Is(err, errNotLetIn) || wanted.previous.Empty() {
+	before := running.credentials().name.Gossip
+	if err := a.swap(running, wanted); err != nil {
 		return err
 	}
-	return a.otherKey(ctx, running, wanted, err)
+	switch {
+	case !running.joined.Load():
+		return a.joinByKey(ctx, running, wanted)
+	case running.lonely() && before != wanted.name.Gossip:
+		// It lost the cluster, and this is another key than the one it had: the swap
+		// stands whatever comes of it, and Prove says what came of it.
+		if err := a.joinByKey(ctx, running, wanted); err != nil {
+			a.logger.Debug("join with another gossip key", "error", err)
+		}
+	}
+	return nil
+}
+
+// joinByKey joins, with another gossip key where the agent's is refused.
+func (a *Agent) joinByKey(ctx context.Context, running *instance, wanted credentials) error {
+	err := a.join(ctx, running)
+	if errors.Is(err, errWrongKey) {
+		return a.otherKey(ctx, running, wanted, err)
+	}
+	return err
 }
 
 // otherKey starts the agent anew with each gossip key that it does not run with,
-// the newest in Vault and the one before, since a server answered and would not let
-// it in: while the key is being rotated, the cluster may be one behind.
+// the newest in Vault and the one before, since a server answered under another:
+// while the key is being rotated, the cluster may be one behind.
 func (a *Agent) otherKey(ctx context.Context, running *instance, wanted credentials, refused error) error {
-	tried := running.credentials().gossip.Reveal()
+	tried := running.key.Reveal()
 	for _, key := range []secret.Secret{wanted.gossip, wanted.previous} {
-		if key.Reveal() == tried {
+		if key.Empty() || key.Reveal() == tried {
 			continue
 		}
 		with := wanted
@@ -59,12 +76,16 @@ func (a *Agent) otherKey(ctx context.Context, running *instance, wanted credenti
 		if err != nil {
 			return err
 		}
-		if running = another; a.join(ctx, running) == nil {
+		running = another
+		switch err := a.join(ctx, running); {
+		case err == nil:
 			a.logger.Warn("joined with another gossip key than the one tried first; is it being rotated?")
 			return nil
+		case !errors.Is(err, errWrongKey):
+			return err // that one may be right
 		}
 	}
-	return failure.New(failure.Transient, failure.RemoteConsul, "join with either gossip key in Vault: %w", refused).WithFix(keyFix)
+	return failure.New(failure.AuthDead, failure.RemoteGossip, "join with any gossip key we have: %w", refused).WithFix(keyFix)
 }
 
 // replace has Serve start an agent with what is wanted in the place of a running one.

@@ -22,6 +22,7 @@ import (
 	"github.com/hashicorp/serf/serf"
 
 	"pawl/internal/failure"
+	"pawl/internal/secret"
 )
 
 // instance is one run of the agent, from Start to Shutdown.
@@ -30,7 +31,8 @@ type instance struct {
 	deps      agent.BaseDeps
 	restarted bool
 	since     time.Time
-	dead      chan error // of one, for deaths that Consul does not report itself
+	key       secret.Secret // the gossip key it was started with
+	dead      chan error    // of one, for deaths that Consul does not report itself
 	joined    atomic.Bool
 
 	lock      sync.Mutex // guards what follows
@@ -121,7 +123,7 @@ func (a *Agent) try(ctx context.Context, with credentials) (*instance, error) {
 		deps.Close()
 		return nil, fmt.Errorf("build agent: %w", err)
 	}
-	running := &instance{agent: embedded, deps: deps, since: time.Now(), dead: make(chan error, 1), installed: with}
+	running := &instance{agent: embedded, deps: deps, since: time.Now(), key: with.gossip, dead: make(chan error, 1), installed: with}
 	running.setTokens(with)
 	if err := embedded.Start(ctx); err != nil {
 		running.shutdown(a.logger)

@@ -26,11 +26,15 @@ const (
 	leaderPoll = 50 * time.Millisecond
 )
 
-// errNotLetIn marks a server that answers and does not let us join.
-var errNotLetIn = errors.New("not let in")
+// errWrongKey marks a server that answers, and not with our gossip key.
+var errWrongKey = errors.New("the gossip key is not the cluster's")
 
-// keyFix is for a server that answers and does not let us join, for good.
-const keyFix = "if this stays while the server is up, the gossip key in Vault may not be the servers' key"
+// undecipherable is what memberlist says of an answer under another key, ours
+// being unknown to the server or its primary one to us.
+const undecipherable = "No installed keys could decrypt the message"
+
+// keyFix is for a key that stays wrong.
+const keyFix = "if this stays, the gossip key in Vault is not the servers' key: compare it with consul keyring -list"
 
 // environment guards the environment variable below.
 var environment sync.Mutex
@@ -77,9 +81,10 @@ func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 		running.kill(fmt.Errorf("serf stopped by itself: %w", err))
 		return failure.New(failure.Local, failure.RemoteConsul, "join: %w", err).
 			WithFix("look for another VM with the name " + running.credentials().identity.Node)
+	case strings.Contains(err.Error(), undecipherable):
+		return failure.New(failure.AuthDead, failure.RemoteGossip, "join %s: %w", first, errWrongKey).WithFix(keyFix)
 	default:
-		return failure.New(failure.Transient, failure.RemoteConsul, "join %s: %w: %w", first, errNotLetIn, err).
-			WithFix(keyFix)
+		return failure.New(failure.Transient, failure.RemoteConsul, "join %s: %w", first, err)
 	}
 }
 
