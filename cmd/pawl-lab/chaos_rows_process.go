@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,7 +26,7 @@ func processFaults() []fault {
 			inject: inOrder(destroy(udpSockets, "src 127.0.2.1 sport = 8301"), destroy(tcpListeners, "src 127.0.2.1 sport = 8301")),
 			until:  []words{{"msg=service", "gossip listener is gone"}, into(degraded)}, within: repair, check: restartedOnce},
 		{number: "F16", name: "agent-dies-four-times", how: "ss --kill of the embedded agent's HTTP listener, each time it is back; started again after exit 75", keeps: "the reason, and the cluster is told that the node leaves", network: true, environment: []string{plainTCP}, exporterHit: true, consulForgets: true,
-			inject: untilExit75, heal: startAgain},
+			inject: untilExit75, heal: startAgain, says: []words{{"a process before gave up", "API listeners failed"}}},
 		{number: "F16", name: "exporter-listener-closed", how: "ss --kill of node_exporter's listener", keeps: "credentials, gossip", network: true, environment: []string{plainTCP}, exporterHit: true,
 			inject: destroy(tcpListeners, "src 127.0.0.1 sport = 19100"), hold: 10 * time.Second, mustNot: fallen},
 		{number: "F16", name: "exporter-port-taken", how: "another process has node_exporter's port at boot", keeps: "the way to a registered node, its check critical", atBoot: true, exporterHit: true,
@@ -155,6 +157,10 @@ func untilExit75(ctx context.Context, s *scene) error {
 	}
 	if _, found := s.log.find(s.logged, words{`msg="giving up"`, "API listeners failed", "exit=75"}); !found {
 		return errors.New("the log does not keep the reason of exit 75")
+	}
+	kept, err := os.ReadFile(filepath.Join(s.program.site.RuntimeFolder, "gave-up"))
+	if err != nil || !strings.Contains(string(kept), "API listeners failed") {
+		return errors.Join(fmt.Errorf("the runtime folder keeps another reason of exit 75: %q", kept), err)
 	}
 	return nil
 }

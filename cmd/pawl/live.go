@@ -99,11 +99,11 @@ func (p *process) live() error {
 		return exitCode(exitRestart)
 	case endFatal:
 		p.giveBack(held)
-		p.log.Error("giving up", "error", why, "exit", exitRestart)
+		p.log.Error("giving up", "error", errors.Join(why, keepReason(p.site.RuntimeFolder, why, time.Now())), "exit", exitRestart)
 		return exitCode(exitRestart)
 	default:
 		p.giveBack(held)
-		return nil
+		return forgetReason(p.site.RuntimeFolder)
 	}
 }
 

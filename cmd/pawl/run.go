@@ -97,6 +97,7 @@ func run(of environment) error {
 	logs.RedirectStandard(of.log)
 	seed := rand.Uint64()
 	of.log.Debug("starting", "version", version, "site", of.site.Name, "site_hash", of.site.Hash(), "seed", seed)
+	tellReason(of.site.RuntimeFolder, of.log)
 	for _, warning := range of.site.Warnings(started) {
 		of.log.Warn("site", "warning", warning)
 	}
