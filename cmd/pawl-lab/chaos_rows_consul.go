@@ -10,6 +10,11 @@ import (
 	consul "github.com/hashicorp/consul/api"
 )
 
+// joinSpread is after how long gossip has told every server of a join. A force-leave
+// before that can have the join's own Lamport time, and then neither is newer: Serf
+// keeps the node as leaving, and the node has nothing to refute.
+const joinSpread = 5 * time.Second
+
 // consulFaults: the servers, and what they know of us.
 func consulFaults() []fault {
 	out := []words{into(degraded)}
@@ -30,7 +35,7 @@ func consulFaults() []fault {
 			inject: killServers, until: out, heal: replaceServers(false), within: 60 * time.Second, check: sameAgent},
 		{number: "F2", name: "node-deregistered", how: "taken out of the catalogue by the operator", keeps: allKept, consulForgets: true,
 			inject: deregister, hold: 12 * time.Second, mustNot: []string{noIdentity, hasJWT, vaultAuthed}, check: untouched},
-		{number: "F30", name: "force-left", how: "consul force-leave of the living node", keeps: allKept, servers: 3, // with one, Serf has nobody left to tell of it, and the node cannot refute
+		{number: "F30", name: "force-left", how: "consul force-leave of the living node", keeps: allKept, age: joinSpread, servers: 3, // with one, Serf has nobody left to tell of it, and the node cannot refute
 			inject: forceLeave, hold: 12 * time.Second, mustNot: []string{noIdentity, hasJWT, vaultAuthed}, consulForgets: true, check: untouched},
 		{number: "F16", name: "name-lost", how: "another agent takes the node's name while this one is under SIGSTOP; it leaves after Serf has voted", keeps: "credentials", exporterHit: true, consulForgets: true,
 			inject: loseName, until: []words{{"msg=service", "serf stopped by itself"}, into(degraded)}, hold: held, heal: endImpostor, within: patient, check: keepsName},
