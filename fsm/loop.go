@@ -170,6 +170,11 @@ func (m *Machine) turn(ctx context.Context, now time.Time, ended *result) (time.
 	if ended != nil && ended.flight == m.flight {
 		cause = m.take(now, *ended)
 	}
+	if m.options.Settings.ClockAhead != nil { // after take: the attempt knows an older measurement
+		if ahead, known := m.options.Settings.ClockAhead(); known {
+			m.held.Clock = m.held.Clock.Measured(ahead, now)
+		}
+	}
 	m.held = m.held.Settled(now)
 	m.move(ctx, now, cause)
 	if !m.served.IsZero() && states.Passed(m.served.Add(calm), now) {
@@ -183,21 +188,16 @@ func (m *Machine) turn(ctx context.Context, now time.Time, ended *result) (time.
 }
 
 // readClocks notices when the wall clock and the monotonic one went apart since
-// the last turn, and how far the wall clock is from the far ends'.
+// the last turn. Whatever waited for its next attempt need not: it may have failed by the clock.
 func (m *Machine) readClocks(now time.Time) {
 	if !m.turned.IsZero() {
 		wall, monotonic := now.Round(0).Sub(m.turned.Round(0)), now.Sub(m.turned)
 		if jump := wall - monotonic; jump.Abs() > jumpTolerance {
 			m.Tell(transitions.ClockJumped(fmt.Sprintf("the wall clock moved by %s in %s", wall.Round(time.Millisecond), monotonic.Round(time.Millisecond))))
+			m.retries.jumped(now)
 		}
 	}
 	m.turned = now
-	if m.options.Settings.ClockAhead == nil {
-		return
-	}
-	if ahead, known := m.options.Settings.ClockAhead(); known {
-		m.held.Clock = m.held.Clock.Measured(ahead, now)
-	}
 }
 
 // takeNews folds all news into what is held and returns its names as a cause.

@@ -129,6 +129,19 @@ func (r *retries) ready(row transitions.Work) time.Time {
 	return next
 }
 
+// jumped ends every wait, but for what a far end asked for: a clock was set, or the
+// machine slept. Counters stay, so that a clock that jumps for ever spins nothing.
+func (r *retries) jumped(now time.Time) {
+	for _, each := range r.of {
+		if each.next.After(now) {
+			each.next = now
+			if each.asked.After(now) {
+				each.next = each.asked
+			}
+		}
+	}
+}
+
 // clear forgets the action's failures, but not until when a far end asked us to wait.
 func (r *retries) clear(action transitions.Action) {
 	if asked := r.get(action).asked; !asked.IsZero() {

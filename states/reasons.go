@@ -65,7 +65,7 @@ var reasons = []reasonRow{
 		}
 		return false, time.Time{}, ""
 	}},
-	{"not_installed", []string{"credentials_dead", "vault_token_dead", "agent_down", "consul_unreachable"}, func(h Held, now time.Time) (bool, time.Time, string) {
+	{"not_installed", []string{"credentials_dead", "vault_token_dead", "agent_down", "consul_unreachable", "clock_wrong"}, func(h Held, now time.Time) (bool, time.Time, string) {
 		return h.Evidence(ThingAgent, now) == Dead, h.Agent.Since, "the agent does not yet run with these credentials"
 	}},
 	{"exporter_down", nil, func(h Held, _ time.Time) (bool, time.Time, string) {

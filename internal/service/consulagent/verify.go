@@ -96,6 +96,9 @@ func judge(err error, wanted credentials) error {
 	var hostname x509.HostnameError
 	var invalid x509.CertificateInvalidError
 	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return failure.New(failure.Local, failure.RemoteConsul, "verify credentials: %w", err).
+			WithFix("set this machine's clock (NTP); where it is right, renew the servers' certificate")
 	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &invalid):
 		return failure.New(failure.Config, failure.RemoteConsul, "verify credentials: %w", err).
 			WithFix("the servers' certificate must be for server.<datacenter>.<domain> and by one of the site's ca_roots")

@@ -37,6 +37,9 @@ type program struct {
 	environment []string
 	// before is shell that runs first, in a mount namespace of its own, as root there.
 	before string
+	// ahead is how far its wall clock is ahead of the machine's, and clock where to set that later.
+	ahead time.Duration
+	clock *warp
 }
 
 // startAgent starts `pawl run`. It is ended, and its log checked for what must
@@ -56,7 +59,11 @@ func startAgent(t *testing.T, l *lab, of program) *agent {
 	command.Stdout, command.Stderr = a.log, a.log
 	command.WaitDelay = time.Second
 	a.began = time.Now()
-	must(t, l.launcher.start(command, syscall.SIGKILL))
+	if of.clock == nil {
+		must(t, l.launcher.start(command, syscall.SIGKILL))
+	} else {
+		must(t, l.launcher.startPatched(command, syscall.SIGKILL, func(pid int) error { return of.clock.patch(pid, of.ahead) }))
+	}
 	a.pid = command.Process.Pid
 	go func() {
 		a.err = command.Wait()
@@ -180,6 +187,9 @@ type report struct {
 	State     string     `json:"state"`
 	Since     time.Time  `json:"since"`
 	Ready     bool       `json:"ready"`
+	Clock     struct {
+		Ahead float64 `json:"ahead_seconds"`
+	} `json:"clock"`
 	Node      node       `json:"node"`
 	Epoch     int        `json:"epoch"`
 	Next      bool       `json:"next_epoch_under_way"`

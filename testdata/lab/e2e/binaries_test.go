@@ -169,6 +169,20 @@ func (l *launcher) start(command *exec.Cmd, signal syscall.Signal) error {
 	return <-started
 }
 
+// startPatched starts a command and has it patched before its first instruction.
+func (l *launcher) startPatched(command *exec.Cmd, signal syscall.Signal, patch func(pid int) error) error {
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: signal, Ptrace: true}
+	started := make(chan error, 1)
+	l.work <- func() { // the thread that starts is the one that traces
+		err := command.Start()
+		if err == nil {
+			err = patch(command.Process.Pid)
+		}
+		started <- err
+	}
+	return <-started
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
