@@ -181,21 +181,21 @@ func (a *agent) awaitMove(mark int, to ...string) move {
 
 // report is what the tests read of the agent's report.
 type report struct {
-	Verdict   string     `json:"verdict"`
-	PID       int        `json:"pid"`
-	Registers bool       `json:"register_node_exporter"`
-	State     string     `json:"state"`
-	Since     time.Time  `json:"since"`
-	Ready     bool       `json:"ready"`
+	Verdict   string    `json:"verdict"`
+	PID       int       `json:"pid"`
+	Registers bool      `json:"register_node_exporter"`
+	State     string    `json:"state"`
+	Since     time.Time `json:"since"`
+	Ready     bool      `json:"ready"`
 	Clock     struct {
 		Ahead float64 `json:"ahead_seconds"`
 	} `json:"clock"`
-	Node      node       `json:"node"`
-	Epoch     int        `json:"epoch"`
-	Next      bool       `json:"next_epoch_under_way"`
-	Former    int        `json:"former_tokens_to_revoke"`
-	Evidence  []evidence `json:"evidence"`
-	Reasons   []struct {
+	Node     node       `json:"node"`
+	Epoch    int        `json:"epoch"`
+	Next     bool       `json:"next_epoch_under_way"`
+	Former   int        `json:"former_tokens_to_revoke"`
+	Evidence []evidence `json:"evidence"`
+	Reasons  []struct {
 		Name   string `json:"name"`
 		Detail string `json:"detail"`
 		Under  string `json:"under"`
