@@ -61,10 +61,11 @@ func (r *retries) answered(row transitions.Work, now time.Time, roll func() floa
 }
 
 // refused notes that the row's attempt failed. Where its far end has a probe,
-// the probe waits as long as the row: that is one patience for one far end, and
-// what the far end asked for by Retry-After holds for both. Where a probe had
-// been answered before, the far end is up but cannot bear us all: the next
-// return is spread wider.
+// the probe waits as long as the row, what the far end asked for by Retry-After
+// included, but while nothing else is known than that it is away no longer than a
+// probe's patience: the row's may have grown in outages before this one. Where a
+// probe had been answered before, the far end is up but cannot bear us all: the
+// next return is spread wider.
 func (r *retries) refused(row transitions.Work, failed *failure.Error, table []transitions.Work) {
 	if row.Probe || failed.Class != failure.Transient {
 		return
@@ -72,13 +73,17 @@ func (r *retries) refused(row transitions.Work, failed *failure.Error, table []t
 	if failed.Remote != row.Remote && failed.Remote != failure.RemoteHost {
 		return // it was another far end, behind this one
 	}
+	of := r.get(row.Action)
+	next := of.next
 	if back, returned := r.returns[row.Remote]; returned {
 		back.wide = min(widest, 2*max(1, back.wide))
 		r.returns[row.Remote] = back
+	} else if soon := max(probing.limit, failed.RetryAfter) + of.spread; soon < of.wait {
+		next = next.Add(soon - of.wait)
 	}
 	for _, other := range table {
-		if probe := r.get(other.Action); other.Probe && other.Remote == row.Remote && probe.next.Before(r.get(row.Action).next) {
-			probe.next = r.get(row.Action).next
+		if probe := r.get(other.Action); other.Probe && other.Remote == row.Remote && probe.next.Before(next) {
+			probe.next = next
 		}
 	}
 }

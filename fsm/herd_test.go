@@ -131,6 +131,59 @@ func TestRetryAfterHoldsTheProbe(t *testing.T) {
 	}
 }
 
+// The counters of earlier outages live for a minute. The soak met a Vault that
+// was away for a second and of which nobody asked for ten: the token that was due
+// expired meanwhile, and the node stood without one for eight seconds.
+func TestProbeDoesNotWaitForTheWork(t *testing.T) {
+	retries := newRetries()
+	away := failedAs(failure.Transient)
+	login := retries.get(loginRow.Action)
+	for range 6 {
+		login.failed(retryNow, away, 1)
+	}
+	if login.wait != 10*time.Second {
+		t.Fatalf("the work waits %s", login.wait)
+	}
+	retries.refused(loginRow, away, herdTable)
+	if wait := retries.ready(probeRow).Sub(retryNow); wait != probing.limit {
+		t.Errorf("the probe waits %s", wait)
+	}
+	if wait := retries.ready(loginRow).Sub(retryNow); wait != login.wait {
+		t.Errorf("the work waits %s", wait)
+	}
+	// Probes and their jitter leave time for a login within five seconds (law 3).
+	if most := probing.limit + time.Duration(jitterShare*float64(probing.limit)); most > 4500*time.Millisecond {
+		t.Errorf("a probe may wait %s", most)
+	}
+	// The herd's share is kept, and so is what was asked for.
+	retries = newRetries()
+	retries.herd = 10001
+	asked := failedAs(failure.Transient)
+	for range 6 {
+		retries.get(loginRow.Action).failed(retryNow, away, 1)
+	}
+	retries.refused(loginRow, away, herdTable)
+	if wait := retries.ready(probeRow).Sub(retryNow); wait != probing.limit+5*time.Second {
+		t.Errorf("one of many waits %s for its probe", wait)
+	}
+	asked.RetryAfter = 7 * time.Second
+	retries.get(loginRow.Action).failed(retryNow, asked, 0)
+	retries.refused(loginRow, asked, herdTable)
+	if wait := retries.ready(probeRow).Sub(retryNow); wait < 7*time.Second {
+		t.Errorf("asked for 7 s, the probe waits %s", wait)
+	}
+	// One that is up and cannot bear the work is left alone as long as the work.
+	retries = newRetries()
+	retries.answered(probeRow, retryNow, always(0))
+	for range 6 {
+		retries.get(loginRow.Action).failed(retryNow, away, 1)
+	}
+	retries.refused(loginRow, away, herdTable)
+	if wait := retries.ready(probeRow).Sub(retryNow); wait != 10*time.Second {
+		t.Errorf("a busy far end is probed after %s", wait)
+	}
+}
+
 // One flight a remote: there is one worker for all of them, whatever is missing
 // and whatever news comes in.
 func TestOneFlight(t *testing.T) {

@@ -27,8 +27,9 @@ var policies = map[failure.Class]policy{
 }
 
 // probing is how patiently a probe row asks a far end that is away: its request
-// costs next to nothing, so it is made twice as often as another.
-var probing = policy{500 * time.Millisecond, 4 * time.Second, "an outage's end is noticed within seconds, whatever the work that waits for it costs"}
+// costs next to nothing, so it is made twice as often as another: with its jitter
+// and the login after it, within the five seconds of law 3.
+var probing = policy{500 * time.Millisecond, 3500 * time.Millisecond, "an outage's end is noticed within seconds, whatever the work that waits for it costs"}
 
 const (
 	// calm is how long the machine must have served before attempt counters are cleared (law 5).
@@ -46,9 +47,10 @@ type retry struct {
 	class    failure.Class
 	backoff  *backoff.ExponentialBackOff
 	attempts int
-	// next is when the action may be tried again; wait is how long that was from the failure.
-	next time.Time
-	wait time.Duration
+	// next is when the action may be tried again; wait is how long that was from the
+	// failure, and spread the herd's share in it.
+	next         time.Time
+	wait, spread time.Duration
 	// asked is until when the far end asked us to wait; forgiving does not shorten that.
 	asked time.Time
 	// probe says that this is a probe row's; herd how many VMs' dice are thrown
@@ -88,8 +90,8 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 	r.attempts++
 	wait := r.backoff.NextBackOff()
 	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
-	spread := time.Duration(roll * float64(r.herd.retrying(failed.Class)))
-	r.wait = max(wait, failed.RetryAfter) + spread
+	r.spread = time.Duration(roll * float64(r.herd.retrying(failed.Class)))
+	r.wait = max(wait, failed.RetryAfter) + r.spread
 	r.next, r.asked = now.Add(r.wait), now.Add(failed.RetryAfter)
 }
 
