@@ -192,6 +192,8 @@ func (a *agent) lasts(ctx context.Context, length time.Duration) error {
 // struck is what became of a strike.
 type struck struct {
 	strike strike
+	// answered is when the last part answered again; zero where it never did.
+	answered time.Time
 	// away is how long it was until the last part answered again.
 	away time.Duration
 	// back is how long after that the agent served again to stay.
@@ -241,11 +243,11 @@ func (l *lab) strike(ctx context.Context, next strike, running *agent, watching 
 	if err != nil {
 		return one, err
 	}
-	answered := time.Now()
-	one.away = answered.Sub(began)
+	one.answered = time.Now()
+	one.away = one.answered.Sub(began)
 	at, err := running.awaitReturn(ctx, before, servingTimeout)
 	if !at.IsZero() {
-		one.back = max(0, at.Sub(answered))
+		one.back = max(0, at.Sub(one.answered))
 	}
 	return one, err
 }

@@ -41,7 +41,23 @@ const (
 	warmUpLeast = 3
 	// shares is how many parts the rest is divided into; the first is held against the last.
 	shares = 10
+	// tokenPromise is how soon after Vault answers the agent has a valid Consul token
+	// again (law 3), and by how much our looking may be late.
+	tokenPromise = 5*time.Second + soakEvery
 )
+
+// slowestToken returns the longest that the agent had no working Consul token
+// after Vault answered again, over the outages of Vault alone: where Consul was
+// away as well, Vault's answer is not enough.
+func (r soakResult) slowestToken() time.Duration {
+	slowest := time.Duration(0)
+	for _, each := range r.strikes {
+		if each.strike.what() == "Vault" && !each.answered.IsZero() {
+			slowest = max(slowest, r.seen.tokenBack(each.answered, each.answered.Add(each.back+settled)))
+		}
+	}
+	return slowest
+}
 
 // tolerance is by how much a figure may grow from the first tenth to the last:
 // by a share of it and by so much beside. A collector's heap is never twice the
@@ -137,6 +153,9 @@ func (r soakResult) judge() error {
 			wrong("%s: of %d looks %d found nothing, %d found a check that does not pass, and it was silent for %s for no known reason: %s",
 				consulNode(n+1), c.looks, c.absent, c.failing, short(c.unexplained), some(r.seen.gaps))
 		}
+	}
+	if slowest := r.slowestToken(); slowest > tokenPromise && !r.tooSlow() {
+		wrong("the agent had no working Consul token for %s after Vault answered again", short(slowest))
 	}
 	for _, each := range tolerances {
 		if got, any := r.compare(each.series); each.judged && !any {
@@ -268,6 +287,7 @@ func (r soakResult) printStrikes(row func(string, string, ...any)) {
 		}
 	}
 	row("outages", "%d; %d longer than the TTL; the agent left Serving in %d and was back %s after the answer at the latest", len(r.strikes), past, left, short(slowest))
+	row("  no valid token", "for %s after Vault answered again, at the longest", short(r.slowestToken()))
 	slices.Sort(order)
 	for _, what := range order {
 		row("  "+what, "%d times, away for %s in all", count[what], away[what].Round(100*time.Millisecond))

@@ -25,6 +25,9 @@ type soakSeen struct {
 	servers []catalogue
 	down    []window
 	gaps    []string
+	// without are the times for which the agent had no Consul token that a server had
+	// answered it under; the last may have no end yet.
+	without []window
 	// kinds are the credentials that the agent worked with: kind, then id.
 	kinds map[string]map[string]bool
 	// listed are the Consul tokens of agents that Consul had.
@@ -132,7 +135,9 @@ func (s *soakSeen) note(answer soakStatus, now time.Time) {
 	}
 	s.restarts = max(s.restarts, restarts)
 	token := answer.holds("consul_token")
-	if token == "" || answer.holds("agent") != token || answer.Next {
+	proven := token != "" && answer.holds("agent") == token
+	s.hasToken(proven, now)
+	if !proven || answer.Next {
 		return
 	}
 	for _, kind := range soakKinds {
@@ -143,6 +148,34 @@ func (s *soakSeen) note(answer soakStatus, now time.Time) {
 	if s.warm.IsZero() && s.rotations() >= s.warmUp {
 		s.warm = now
 	}
+}
+
+// hasToken notes whether the agent has a Consul token that works.
+func (s *soakSeen) hasToken(works bool, now time.Time) {
+	last := len(s.without) - 1
+	open := last >= 0 && s.without[last].to.IsZero()
+	switch {
+	case !works && !open:
+		s.without = append(s.without, window{from: now})
+	case works && open:
+		s.without[last].to = now
+	}
+}
+
+// tokenBack returns how long after a moment the agent had a working Consul token
+// again, zero where it had one. What it is without later is not of this moment.
+func (s *soakSeen) tokenBack(from, until time.Time) time.Duration {
+	back := time.Duration(0)
+	for _, each := range s.without {
+		switch {
+		case !each.touches(from, until):
+		case each.to.IsZero():
+			return until.Sub(from)
+		default:
+			back = max(back, each.to.Sub(from))
+		}
+	}
+	return back
 }
 
 // rotations returns how often the credential was replaced that was replaced least

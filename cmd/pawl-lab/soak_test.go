@@ -116,6 +116,28 @@ func TestNote(t *testing.T) {
 	}
 }
 
+func TestTokenBack(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(1000+int64(seconds), 0) }
+	seen := newSoakSeen(1, 4)
+	for second, works := range []bool{true, true, false, false, true, true, true, false, true, false} {
+		seen.hasToken(works, at(second))
+	}
+	for _, one := range []struct {
+		from, until int
+		want        time.Duration
+	}{
+		{0, 1, 0}, // never without
+		{3, 5, time.Second},
+		{5, 6, 0},                 // had it all the while
+		{3, 8, 5 * time.Second},   // and lost it again
+		{8, 20, 12 * time.Second}, // and has it no more
+	} {
+		if got := seen.tokenBack(at(one.from), at(one.until)); got != one.want {
+			t.Errorf("from %d to %d: %s, want %s", one.from, one.until, got, one.want)
+		}
+	}
+}
+
 func TestAccount(t *testing.T) {
 	began := time.Unix(1000, 0)
 	at := func(seconds int) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
@@ -232,6 +254,11 @@ func TestSoakJudge(t *testing.T) {
 		{"a check that flapped", "1 found a check", func(r *soakResult) { r.seen.servers[0].failing = 1 }},
 		{"a server that nobody had killed", "silent for 2.0 s", func(r *soakResult) { r.seen.servers[0].unexplained = 2 * time.Second }},
 		{"a server that never answered", "of 100 looks", func(r *soakResult) { r.seen.servers[0].silent = 100 }},
+		{"late after Vault", "no working Consul token for 7.0 s", func(r *soakResult) {
+			answered := r.began.Add(time.Minute)
+			r.strikes = []struck{{strike: strike{parts: []part{{what: "Vault"}}}, answered: answered, back: 8 * time.Second}}
+			r.seen.without = []window{{answered.Add(-time.Second), answered.Add(7 * time.Second)}}
+		}},
 		{"goroutines leak", "goroutines grew from 60.0 to 120.0", func(r *soakResult) { late(r, seriesGoroutines, 2) }},
 		{"the heap grows", "heap grew from 20.0 MiB to 26.0 MiB", func(r *soakResult) { late(r, seriesHeap, 1.3) }},
 		{"files stay open", "open files grew from 20.0 to 40.0", func(r *soakResult) { late(r, seriesFiles, 2) }},
