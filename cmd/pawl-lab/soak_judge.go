@@ -239,7 +239,7 @@ func (r soakResult) print(out io.Writer) error {
 		row(consulNode(n+1), "%d looks, %d while it was down; out of the catalogue %s, not passing %s, silent for no reason %s",
 			c.looks, c.silent, short(c.out), short(c.ill), short(c.unexplained))
 		if c.failing+int(c.unexplained) > 0 && r.tooSlow() {
-			row("", "(this machine was too slow to judge the last two: a scrape took longer than the %s of a check)", short(r.checkTimeout))
+			row("", "(this machine was too slow to judge the last two: a scrape took longer than a check may, %s)", short(r.checkTimeout))
 		}
 	}
 	if !r.seen.warm.IsZero() {
