@@ -19,7 +19,7 @@ type policy struct {
 // the machine is back; herd.go adds what a fleet needs to come back in good order.
 var policies = map[failure.Class]policy{
 	failure.Transient: {500 * time.Millisecond, 8 * time.Second, "back within seconds of the far end's return"},
-	failure.AuthDead:  {500 * time.Millisecond, 30 * time.Second, "a new credential is asked for at once; a second refusal is no accident"},
+	failure.AuthDead:  {200 * time.Millisecond, 30 * time.Second, "a new credential is asked for at once; a second refusal is no accident"},
 	failure.Config:    {2 * time.Second, time.Minute, "a person must act: ask slowly, but notice the mend within a minute"},
 	failure.Identity:  {5 * time.Second, 5 * time.Minute, "somebody else's identity does not become ours by asking"},
 	failure.Local:     {time.Second, 30 * time.Second, "disks are emptied and ports freed by hand"},
@@ -27,9 +27,10 @@ var policies = map[failure.Class]policy{
 }
 
 // probing is how patiently a probe row asks a far end that is away: its request
-// costs next to nothing, so it is made twice as often as another: with its jitter
-// and the login after it, within the five seconds of law 3.
-var probing = policy{500 * time.Millisecond, 3500 * time.Millisecond, "an outage's end is noticed within seconds, whatever the work that waits for it costs"}
+// costs next to nothing, so it is made twice as often as another. With its jitter it
+// leaves a second of the five after which a Consul token must be good again (law 3),
+// for a login and what follows it.
+var probing = policy{500 * time.Millisecond, 3200 * time.Millisecond, "an outage's end is noticed within seconds, whatever the work that waits for it costs"}
 
 const (
 	// calm is how long the machine must have served before attempt counters are cleared (law 5).

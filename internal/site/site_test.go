@@ -26,7 +26,7 @@ func TestBakedIsTheLab(t *testing.T) {
 		t.Fatalf("roots %d, hash %q", len(got.Roots()), got.Hash())
 	}
 	want := Site{
-		Name: "lab", FleetSize: 1, Resolver: "127.0.0.1:18053", RuntimeFolder: "/run/pawl", LogLevel: "info", ProbeInterval: 5 * time.Second,
+		Name: "lab", FleetSize: 1, Resolver: "127.0.0.1:18053", RuntimeFolder: "/run/pawl", LogLevel: "info", ProbeInterval: 4 * time.Second,
 		Metadata: Metadata{URL: "http://127.0.0.1:18169", Audience: "vault", Timeout: 5 * time.Second},
 		Vault: Vault{Address: "https://vault.lab.pawl:18200", JWTMount: "jwt", JWTRole: "pawl", KVMount: "kv", GossipPath: "consul/gossip",
 			GossipField: "key", PKIMount: "pki", PKIRole: "pawl", ConsulMount: "consul", ConsulRole: "pawl", Timeout: 10 * time.Second},
@@ -97,10 +97,10 @@ func TestProblems(t *testing.T) {
 		{"resolver: 127.0.0.1:18053", "resolver: ns1:53", "with a port"},
 		{"runtime_folder: /run/pawl", "runtime_folder: run/pawl", "absolute"},
 		{"runtime_folder: /run/pawl", "runtime_folder: /run/../pawl", "absolute"},
-		{"probe_interval: 5s", "probe_interval: 5", "with its unit"},
-		{"probe_interval: 5s", "probe_interval: 5 s", "not a duration"},
-		{"probe_interval: 5s", "probe_interval: -5s", "out of range"},
-		{"probe_interval: 5s", "probe_interval: 5h", "out of range"},
+		{"probe_interval: 4s", "probe_interval: 5", "with its unit"},
+		{"probe_interval: 4s", "probe_interval: 5 s", "not a duration"},
+		{"probe_interval: 4s", "probe_interval: -5s", "out of range"},
+		{"probe_interval: 4s", "probe_interval: 5h", "out of range"},
 		{"  url: http://127.0.0.1:18169", "  url: http://metadata:80", "metadata.url: the host \"metadata\" is not an IP address"},
 		{"  url: http://127.0.0.1:18169", "  url: ftp://127.0.0.1", "scheme"},
 		{"  url: http://127.0.0.1:18169", "  url: http://127.0.0.1:99999", "port"},

@@ -34,6 +34,7 @@ type instance struct {
 	key       secret.Secret // the gossip key it was started with
 	dead      chan error    // of one, for deaths that Consul does not report itself
 	joined    atomic.Bool
+	proven    atomic.Value // the accessor, a string, that the leader knew last
 
 	lock      sync.Mutex // guards what follows
 	installed credentials

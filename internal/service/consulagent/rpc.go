@@ -75,13 +75,23 @@ func (a *Agent) Prove(ctx context.Context) (uint64, error) {
 		}
 	}
 	with := running.credentials()
-	answer, err := call[structs.ACLTokenResponse](ctx, running, "ACL.TokenRead", selfRead(a.site.Consul.Datacenter, with, false))
+	question := selfRead(a.site.Consul.Datacenter, with, false)
+	answer, err := call[structs.ACLTokenResponse](ctx, running, "ACL.TokenRead", question)
+	if acl.IsErrNotFound(err) && running.proven.Load() == with.name.Accessor {
+		// The leader knew it before, so that it is not late on its way but gone, unless
+		// the leader is new and has not read up to there: this question waits for that.
+		question.AllowStale, question.RequireConsistent = false, true
+		if answer, err = call[structs.ACLTokenResponse](ctx, running, "ACL.TokenRead", question); acl.IsErrNotFound(err) {
+			return 0, failure.New(failure.AuthDead, failure.RemoteConsul, "read own token: %w", err)
+		}
+	}
 	switch {
 	case err != nil:
 		return 0, classify(err, with.issued, "read own token")
 	case answer.Token == nil || answer.Token.AccessorID != with.name.Accessor:
 		return 0, failure.New(failure.AuthDead, failure.RemoteConsul, "read own token: the servers know it as another than %s", with.name.Accessor)
 	}
+	running.proven.Store(with.name.Accessor)
 	return answer.Index, nil
 }
 

@@ -37,6 +37,9 @@ func testPastTTL(t *testing.T, l *lab, server string) {
 	a.awaitStatus("Serving again", func(r report) bool { return good(r.State) && r.Ready })
 	took := time.Since(back)
 	t.Logf("%s was down for %s; Serving %s after it answered", server, back.Sub(down).Round(time.Second), took.Round(time.Millisecond))
+	if server == "vault" && took > again {
+		t.Errorf("it took %s after Vault answered, want %s", took, again)
+	}
 	l.awaitHealth(t, "passing", isPassing)
 	after := a.awaitServing()
 	scraping.demandAll(t)
