@@ -67,7 +67,12 @@ var (
 	consulAway      = fails(failure.Transient, failure.RemoteConsul)
 	consulDead      = fails(failure.AuthDead, failure.RemoteConsul)
 	gossipRefuses   = fails(failure.AuthDead, failure.RemoteGossip)
-	localFault      = fails(failure.Local, failure.RemoteHost)
+	vaultStranger   = func() *failure.Error {
+		failed := fails(failure.Config, failure.RemoteVault)
+		failed.Stranger = true
+		return failed
+	}()
+	localFault = fails(failure.Local, failure.RemoteHost)
 )
 
 func (w *world) fresh(kind string) string { return kind + "-new" }
@@ -77,7 +82,7 @@ func (w *world) FetchJWT(context.Context) (JWTGrant, error) {
 	return JWTGrant{Text: secret.New("jwt"), ID: w.fresh("jwt"), TTL: time.Hour, Identity: states.Identity{Node: "vm-1", NodeID: "id-1"}}, err
 }
 func (w *world) Login(context.Context, secret.Secret) (VaultGrant, error) {
-	err := w.outcome("Login", vaultAway, vaultDead, vaultConfig)
+	err := w.outcome("Login", vaultAway, vaultDead, vaultConfig, vaultStranger)
 	return VaultGrant{Token: secret.New("token"), Accessor: w.fresh("vault"), TTL: time.Hour, MaxTTL: 2 * time.Hour}, err
 }
 func (w *world) ReadGossipKey(context.Context, secret.Secret) (GossipGrant, error) {
@@ -108,7 +113,7 @@ func (w *world) LookupToken(context.Context, secret.Secret) error {
 	return w.outcome("LookupToken", vaultAway, vaultDead)
 }
 func (w *world) Healthy(context.Context) error {
-	return w.outcome("Healthy", vaultAway, vaultConfig)
+	return w.outcome("Healthy", vaultAway, vaultConfig, vaultStranger)
 }
 func (w *world) RevokeToken(context.Context, secret.Secret) error {
 	return w.outcome("RevokeToken", vaultAway, vaultConfig)

@@ -157,7 +157,7 @@ func (w Work) judge(held states.Held, err error, now time.Time) states.Held {
 		held = seen(held, asked, now)
 		asked = failed.Remote
 	}
-	if failed.Class == failure.Transient {
+	if failed.Class == failure.Transient || failed.Stranger {
 		held = lost(held, asked, now, failed.Error())
 	} else {
 		held = seen(held, asked, now)

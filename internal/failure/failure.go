@@ -58,7 +58,10 @@ type Error struct {
 	Fix string
 	// RetryAfter is the least wait the far end asked for; zero when it asked for none.
 	RetryAfter time.Duration
-	Err        error
+	// Stranger says that it was not the far end that answered: what did could not
+	// show that it is. So it is out of sight, whatever the class.
+	Stranger bool
+	Err      error
 }
 
 // Error implements error.

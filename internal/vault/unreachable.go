@@ -51,7 +51,9 @@ func (c *Client) unreachable(ctx context.Context, call call, err error) *failure
 // untrusted classifies what TLS refused; nil when it was not TLS.
 func (c *Client) untrusted(call call, err error) *failure.Error {
 	fail := func(class failure.Class, remote failure.Remote, words, fix string) *failure.Error {
-		return c.failed(call, class, remote, words).WithFix(fix)
+		failed := c.failed(call, class, remote, words).WithFix(fix)
+		failed.Stranger = true
+		return failed
 	}
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
