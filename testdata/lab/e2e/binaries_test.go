@@ -99,13 +99,22 @@ func (s site) socket(t *testing.T) string { return filepath.Join(s.folder(t), "p
 // buildAtTrace builds the agent once more with everything in its log, and returns its path.
 func (b binaries) buildAtTrace(t *testing.T) string {
 	t.Helper()
+	return b.buildWith(t, "\nlog_level: info\n", "\nlog_level: trace\n")
+}
+
+// buildWith builds the agent once more for another site: pairs are what stands in
+// the site of bin/pawl, and what stands there instead. It returns the path.
+func (b binaries) buildWith(t *testing.T, pairs ...string) string {
+	t.Helper()
 	folder := t.TempDir()
-	loud := strings.Replace(string(b.site), "\nlog_level: info\n", "\nlog_level: trace\n", 1)
-	if loud == string(b.site) {
-		t.Fatal("no log_level in the site of bin/pawl")
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(string(b.site), pairs[i]) {
+			t.Fatalf("no %q in the site of bin/pawl", pairs[i])
+		}
 	}
+	other := strings.NewReplacer(pairs...).Replace(string(b.site))
 	baked, overlay, binary := filepath.Join(folder, "site.yaml"), filepath.Join(folder, "overlay.json"), filepath.Join(folder, "pawl")
-	must(t, os.WriteFile(baked, []byte(loud), 0o600))
+	must(t, os.WriteFile(baked, []byte(other), 0o600))
 	replace := fmt.Sprintf(`{"Replace": {%q: %q}}`, filepath.Join(b.root, "internal", "site", "site.yaml"), baked)
 	must(t, os.WriteFile(overlay, []byte(replace), 0o600))
 	build := exec.Command("go", "build", "-overlay", overlay, "-ldflags", "-s -w", "-o", binary, "./cmd/pawl")
@@ -115,7 +124,7 @@ func (b binaries) buildAtTrace(t *testing.T) string {
 		build.Env = append(os.Environ(), "GOFLAGS="+strings.TrimSpace(flags+" -trimpath"))
 	}
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build pawl with log_level trace: %v\n%s", err, out)
+		t.Fatalf("build pawl for another site: %v\n%s", err, out)
 	}
 	return binary
 }
