@@ -46,7 +46,7 @@ func TestHerdSpreadsRetries(t *testing.T) {
 		want   time.Duration
 	}{
 		{failedAs(failure.Transient), 0.5, 500*time.Millisecond + 2500*time.Millisecond},
-		{failedAs(failure.AuthDead), 0.5, 500*time.Millisecond + 20*time.Second},
+		{failedAs(failure.AuthDead), 0.5, 200*time.Millisecond + 20*time.Second},
 		{asked, 0, 10 * time.Second},
 		{asked, 0.5, 12500 * time.Millisecond},
 	} {

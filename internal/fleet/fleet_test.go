@@ -96,7 +96,7 @@ func TestTogether(t *testing.T) {
 // asked more than twice what it can serve.
 func TestTogetherAtASlowVault(t *testing.T) {
 	for _, quota := range []time.Duration{0, time.Second} {
-		scenario := Together(scaled(1000, 200), 2*time.Minute, testSeed)
+		scenario := Together(scaled(1000, 500), 2*time.Minute, testSeed)
 		scenario.FleetSize, scenario.Vault.Quota = 2000, quota
 		scenario.Vault.Returns = float64(scenario.Agents) / 20
 		result := simulate(t, scenario, Pawl)
