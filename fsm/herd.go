@@ -48,7 +48,8 @@ type comeback struct {
 }
 
 // answered notes that the row's attempt succeeded. A probe's success opens the
-// far end to this VM after its share of the spread; any other shows that all is well.
+// far end to this VM after its share of the spread, and ends the waits of what had
+// found it away, but for what it had asked for; any other shows that all is well.
 func (r *retries) answered(row transitions.Work, now time.Time, roll func() float64) {
 	if !row.Probe {
 		delete(r.returns, row.Remote)
@@ -58,6 +59,11 @@ func (r *retries) answered(row transitions.Work, now time.Time, roll func() floa
 	window := r.herd.over(returnsPerSecond) * time.Duration(max(1, back.wide))
 	back.opens = now.Add(time.Duration(roll() * float64(window)))
 	r.returns[row.Remote] = back
+	for _, each := range r.of {
+		if each.away == row.Remote {
+			each.next = each.asked
+		}
+	}
 }
 
 // refused notes that the row's attempt failed. Where its far end has a probe,
@@ -74,6 +80,7 @@ func (r *retries) refused(row transitions.Work, failed *failure.Error, table []t
 		return // it was another far end, behind this one
 	}
 	of := r.get(row.Action)
+	of.away = row.Remote
 	next := of.next
 	if back, returned := r.returns[row.Remote]; returned {
 		back.wide = min(widest, 2*max(1, back.wide))

@@ -172,6 +172,25 @@ func TestProbeDoesNotWaitForTheWork(t *testing.T) {
 	if wait := retries.ready(probeRow).Sub(retryNow); wait < 7*time.Second {
 		t.Errorf("asked for 7 s, the probe waits %s", wait)
 	}
+	// Once the probe is answered the work waits no more, but for what was asked.
+	for asks, want := range map[time.Duration]time.Duration{0: 0, 3 * time.Second: 2 * time.Second} {
+		retries = newRetries()
+		asked := failedAs(failure.Transient)
+		for range 6 {
+			retries.get(loginRow.Action).failed(retryNow, away, 1)
+			retries.get(proveRow.Action).failed(retryNow, away, 1)
+		}
+		asked.RetryAfter = asks
+		retries.get(loginRow.Action).failed(retryNow, asked, 1)
+		retries.refused(loginRow, asked, herdTable)
+		retries.answered(probeRow, retryNow.Add(time.Second), always(0))
+		if wait := max(0, retries.ready(loginRow).Sub(retryNow.Add(time.Second))); wait != want {
+			t.Errorf("asked for %s the work waits %s after the probe", asks, wait)
+		}
+		if wait := retries.ready(proveRow).Sub(retryNow); wait != 10*time.Second {
+			t.Errorf("another far end's work waits %s", wait)
+		}
+	}
 	// One that is up and cannot bear the work is left alone as long as the work.
 	retries = newRetries()
 	retries.answered(probeRow, retryNow, always(0))

@@ -52,6 +52,8 @@ type retry struct {
 	// failure, and spread the herd's share in it.
 	next         time.Time
 	wait, spread time.Duration
+	// away is the far end that the last failure found away; empty where it was not that.
+	away failure.Remote
 	// asked is until when the far end asked us to wait; forgiving does not shorten that.
 	asked time.Time
 	// probe says that this is a probe row's; herd how many VMs' dice are thrown
@@ -89,6 +91,7 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 		r.class, r.backoff = failed.Class, newBackOff(p)
 	}
 	r.attempts++
+	r.away = ""
 	wait := r.backoff.NextBackOff()
 	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
 	r.spread = time.Duration(roll * float64(r.herd.retrying(failed.Class)))

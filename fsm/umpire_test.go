@@ -45,6 +45,7 @@ type patience struct {
 	standing bool
 	least    time.Time // not to be tried before
 	asked    time.Time // the far end's own wish, which a calm does not end
+	away     failure.Remote
 }
 
 // What no history may exceed. A boot takes a dozen attempts; a far end that is
@@ -81,9 +82,18 @@ func (u *umpire) ended(row transitions.Work, err error) {
 	}
 	p.standing = err != nil
 	if err == nil {
+		for _, each := range u.patience {
+			if row.Probe && each.away == row.Remote {
+				each.least = time.Time{} // it is there again
+			}
+		}
 		return
 	}
 	failed := failure.Of(err)
+	p.away = ""
+	if failed.Class == failure.Transient && !row.Probe && (failed.Remote == row.Remote || failed.Remote == failure.RemoteHost) {
+		p.away = row.Remote
+	}
 	u.refused = failed.Class == failure.AuthDead && failed.Remote == failure.RemoteVault
 	if p.class != failed.Class {
 		p.class, p.running = failed.Class, 0
