@@ -24,6 +24,8 @@ type result struct {
 
 	Moves []move
 	Seen  sightings
+	// Reaped says that Consul itself took the node out of its catalogue.
+	Reaped bool
 	// Back says that Serving was reached again; ToServing how long after the fault's end.
 	Back      bool
 	ToServing time.Duration
@@ -73,7 +75,7 @@ func left(moves []move) bool {
 // registration says in a word what became of it.
 func (r result) registration() string {
 	switch {
-	case r.Seen.Absent > 0 && r.fault.consulForgets:
+	case r.Seen.Absent > 0 && (r.fault.consulForgets || r.Reaped):
 		return "by Consul"
 	case r.Seen.Absent > 0:
 		return "LOST"

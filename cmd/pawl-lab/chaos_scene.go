@@ -97,6 +97,7 @@ func (s *scene) play(ctx context.Context) error {
 	watch := newWatcher(s)
 	err := s.suffer(ctx)
 	s.result.Seen = watch.end()
+	s.result.Reaped = s.result.Seen.Absent > 0 && s.reaped()
 	s.result.Moves, _ = s.running.log.since(s.moved)
 	if err != nil && errors.Is(err, errAgentEnded) {
 		return err
@@ -224,7 +225,10 @@ func (s *scene) suffer(ctx context.Context) error {
 	if err != nil {
 		return s.told("come back", err)
 	}
-	s.result.Back, s.result.ToServing = true, max(0, back.Sub(s.healed))
+	s.result.Back = true
+	if moves, _ := s.running.log.since(s.moved); s.atBoot || s.fresh || left(moves) {
+		s.result.ToServing = max(0, back.Sub(s.healed))
+	}
 	if s.result.ToServing > within {
 		return fmt.Errorf("it came to %s %s after the fault's end, not within %s", serving, short(s.result.ToServing), within)
 	}

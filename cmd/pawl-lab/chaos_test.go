@@ -124,6 +124,10 @@ func TestJudgeOfAScene(t *testing.T) {
 		{"scrapes lost", func(s *scene) { s.result.Seen = sightings{Scrapes: 9, Lost: 2, Why: "refused"} }, "2 of 9 scrapes lost"},
 		{"scrapes lost where the exporter was hit", func(s *scene) { s.result.Seen.Lost, s.exporterHit = 2, true }, ""},
 		{"registration lost", func(s *scene) { s.result.Seen.Absent = 1 }, "had lost the node"},
+		{"registration reaped", func(s *scene) {
+			s.result.Seen.Absent, s.result.Reaped = 1, true
+			s.result.Moves = append(s.result.Moves, move{To: consulReady}, move{To: serving})
+		}, ""},
 		{"registration lost by Consul", func(s *scene) { s.result.Seen.Absent, s.consulForgets = 1, true }, ""},
 	}
 	for _, one := range tests {
@@ -169,6 +173,18 @@ func TestChaosTable(t *testing.T) {
 	}
 	if err := judgeChaos([]result{read, crashed}); err == nil || !strings.Contains(err.Error(), "a.log") {
 		t.Errorf("one failed: %v", err)
+	}
+}
+
+func TestReapingInALog(t *testing.T) {
+	const log = "2026-01-01T00:00:00.000Z [INFO]  agent.server: deregistering member: member=vm-1 partition=default reason=reaped\n"
+	for _, row := range []struct {
+		log, node string
+		want      bool
+	}{{log, "vm-1", true}, {log, "vm-11", false}, {log, "vm", false}, {strings.Replace(log, "reaped", "left", 1), "vm-1", false}} {
+		if got := tellsOfReaping("first\n"+row.log, row.node); got != row.want {
+			t.Errorf("%s in %q: %v", row.node, row.log, got)
+		}
 	}
 }
 
