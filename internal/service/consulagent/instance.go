@@ -191,24 +191,6 @@ func (i *instance) kill(err error) {
 	}
 }
 
-// leave tells the cluster that the node goes, within leaveTimeout. Anti-entropy is
-// stopped first: the servers take the node out at once, the agent lives on for
-// three seconds, and a sync in that time would put back a node that nobody ever
-// takes out again.
-func (a *Agent) leave(running *instance) {
-	running.agent.PauseSync()
-	left := make(chan error, 1)
-	go func() { left <- running.agent.Leave() }()
-	select {
-	case err := <-left:
-		if err != nil {
-			a.logger.Warn("leave the cluster", "error", err)
-		}
-	case <-time.After(leaveTimeout):
-		a.logger.Warn("leave the cluster: not done in time; the servers will see this node as failed", "timeout", leaveTimeout)
-	}
-}
-
 // shutdown stops what is there of the agent, within shutdownTimeout, and says so when it could not.
 func (i *instance) shutdown(logger *slog.Logger) {
 	done := make(chan error, 1)
