@@ -45,8 +45,10 @@ const (
 
 // retry is the patience with one action.
 type retry struct {
-	class    failure.Class
-	backoff  *backoff.ExponentialBackOff
+	class failure.Class // of the last failure
+	// backoffs are one for each class that was met: failures that take turns must not
+	// begin anew each time.
+	backoffs map[failure.Class]*backoff.ExponentialBackOff
 	attempts int
 	// next is when the action may be tried again; wait is how long that was from the
 	// failure, and spread the herd's share in it.
@@ -80,7 +82,8 @@ func newBackOff(p policy) *backoff.ExponentialBackOff {
 // failed notes a failed attempt at now. Counters live on through successes: only
 // calm clears them, so that no chain of attempts between two states can spin.
 func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
-	if r.backoff == nil || r.class != failed.Class {
+	r.class = failed.Class
+	if r.backoffs[r.class] == nil {
 		p, known := policies[failed.Class]
 		if !known {
 			p = policies[failure.Bug]
@@ -88,11 +91,14 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 		if r.probe && failed.Class == failure.Transient {
 			p = probing
 		}
-		r.class, r.backoff = failed.Class, newBackOff(p)
+		if r.backoffs == nil {
+			r.backoffs = map[failure.Class]*backoff.ExponentialBackOff{}
+		}
+		r.backoffs[r.class] = newBackOff(p)
 	}
 	r.attempts++
 	r.away = ""
-	wait := r.backoff.NextBackOff()
+	wait := r.backoffs[r.class].NextBackOff()
 	wait += time.Duration((2*roll - 1) * jitterShare * float64(wait))
 	r.spread = time.Duration(roll * float64(r.herd.retrying(failed.Class)))
 	r.wait = max(wait, failed.RetryAfter) + r.spread

@@ -2,6 +2,7 @@ package states
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"pawl/internal/secret"
@@ -234,8 +235,13 @@ type Held struct {
 // Settled returns held after what follows without any attempt. A live Next takes
 // the place of a Current whose Vault token is dead, since standing on a live token
 // is better than mourning the planned order; a Next whose own token died is put
-// away, and what it was made for is overdue.
+// away, and what it was made for is overdue. Of what is to be revoked, that stays
+// which has not ended by itself.
 func (h Held) Settled(now time.Time) Held {
+	expired := func(token VaultToken) bool { return !token.Live(now) }
+	if slices.ContainsFunc(h.Former, expired) {
+		h.Former = slices.DeleteFunc(slices.Clone(h.Former), expired)
+	}
 	if h.Next.Number == 0 {
 		return h
 	}

@@ -34,14 +34,15 @@ func withCandidate(held states.Held, epoch states.Epoch) states.Held {
 // vaultFailed writes a failure of an epoch's Vault token into the epoch. A
 // candidate that Vault or Consul refuses for good is broken: it will be revoked
 // and dropped while Current goes on untouched (law 3); where Current's own token
-// died meanwhile, the candidate is all there is, and stays.
+// died meanwhile, the candidate is all there is, and stays. So it does where this
+// machine is at fault, as with a wrong clock: another would fare no better.
 func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time) states.Held {
 	failed := failure.Of(err)
 	if failed.Class == failure.AuthDead && failed.Remote == failure.RemoteVault {
 		epoch.Vault.Refused = true
 	}
 	held = withCandidate(held, epoch)
-	if held.Next.Number > 0 && failed.Class != failure.Transient && (held.Current.Vault.Live(now) || !held.Next.Vault.Live(now)) {
+	if held.Next.Number > 0 && failed.Class != failure.Transient && failed.Class != failure.Local && (held.Current.Vault.Live(now) || !held.Next.Vault.Live(now)) {
 		held = dropNext(held)
 	}
 	return held

@@ -69,11 +69,18 @@ func (p *process) live() error {
 		p.awaitJoined()
 	}
 
+	if how == endFatal {
+		// Now, since the machine itself may be what will not stop.
+		p.log.Error("giving up", "error", errors.Join(why, keepReason(p.site.RuntimeFolder, why, time.Now())), "exit", exitRestart)
+	}
 	var socket *os.File
-	if how == endSucceed {
-		// The successor finds the node registered, the exporter's queue open and the file in place.
+	if how != endLeave {
+		// Who comes after us finds the node registered and what is held in the file:
+		// nothing of it has become worse (law 2).
 		p.services.consul.StayRegistered()
 		p.services.handover.Keep()
+	}
+	if how == endSucceed {
 		var err error
 		if socket, err = p.services.exporter.HandOver(); err != nil {
 			p.log.Warn("cannot hand over the exporter's listener", "error", err)
@@ -95,15 +102,16 @@ func (p *process) live() error {
 	switch how {
 	case endSucceed:
 		// It returns only when it failed; whoever starts us again finds the file.
-		p.log.Error("cannot hand over", "error", succeed(p.log, p.executable, p.site.Hash(), held, socket, told.Load), "exit", exitRestart)
+		p.log.Error("cannot hand over", "error", succeed(p.environment, p.executable, held, socket, told.Load), "exit", exitRestart)
 		return exitCode(exitRestart)
 	case endFatal:
-		p.giveBack(held)
-		p.log.Error("giving up", "error", errors.Join(why, keepReason(p.site.RuntimeFolder, why, time.Now())), "exit", exitRestart)
 		return exitCode(exitRestart)
 	default:
 		p.giveBack(held)
-		return forgetReason(p.site.RuntimeFolder)
+		if err := forgetReason(p.site.RuntimeFolder); err != nil {
+			p.log.Warn("stopping", "error", err)
+		}
+		return nil
 	}
 }
 

@@ -31,11 +31,16 @@ const (
 	registerVariable = "PAWL_REGISTER_NODE_EXPORTER"
 )
 
+// notifyVariable is where a service manager says where it listens.
+const notifyVariable = "NOTIFY_SOCKET"
+
 // environment is what every part is made from.
 type environment struct {
 	site      site.Site
 	log       *slog.Logger
 	registers bool
+	// notify is the service manager's socket (sd_notify(3)), empty where there is none.
+	notify string
 }
 
 func runCommand() *cobra.Command {
@@ -88,6 +93,9 @@ func run(of environment) error {
 	if err != nil {
 		return fmt.Errorf("find our own executable: %w", err)
 	}
+	// Out of the environment: Consul would tell the service manager that it is ready.
+	of.notify = os.Getenv(notifyVariable)
+	_ = os.Unsetenv(notifyVariable)
 	lock, err := hold(of.site.RuntimeFolder)
 	if err != nil {
 		of.log.Error("cannot run", "error", err)

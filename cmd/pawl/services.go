@@ -58,7 +58,7 @@ func newServices(of environment, source status.Source) embeddedServices {
 			consulagent.Options{RegisterNodeExporter: of.registers}),
 		handover: handover.NewKeeper(of.site.RuntimeFolder, of.site.Hash(), logs.Component(of.log, "handover")),
 		exporter: exporter,
-		watchdog: watchdog.New(logs.Component(of.log, "watchdog"), os.Stderr),
+		watchdog: watchdog.New(logs.Component(of.log, "watchdog"), os.Stderr, of.notify),
 		status:   status.NewServer(status.SocketPath(of.site), source, logs.Component(of.log, "status")),
 	}
 }

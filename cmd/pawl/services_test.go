@@ -159,7 +159,7 @@ func TestMachineThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var stacks strings.Builder
 		log := slog.New(slog.NewTextHandler(io.Discard, nil))
-		dog := watchdog.New(log, &stacks)
+		dog := watchdog.New(log, &stacks, "")
 		other := shipper{fail: make(chan error), told: make(chan states.Held, 1)}
 		table := []serviceRow{{service: dog, stopped: noRung("watchdog")}, {service: other, stopped: noRung("shipper")}}
 		settings := transitions.Settings{ProbeInterval: time.Minute, Now: time.Now, Roll: func() float64 { return 0.5 }}

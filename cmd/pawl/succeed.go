@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -93,8 +92,8 @@ func try(path string) error {
 // succeed executes path in the place of this process, with what is held in memory
 // that only the successor inherits. told says whether this process was told to end
 // meanwhile: it is the successor that does. It returns only when that failed.
-func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.File, told func() bool) error {
-	text, err := handover.Encode(held, handover.Now(site))
+func succeed(of environment, path string, held states.Held, socket *os.File, told func() bool) error {
+	text, err := handover.Encode(held, handover.Now(of.site.Hash()))
 	if err != nil {
 		return err
 	}
@@ -106,7 +105,7 @@ func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.F
 	if socket != nil {
 		// The runtime closes descriptors on exec unless told otherwise.
 		if _, _, number := syscall.Syscall(syscall.SYS_FCNTL, socket.Fd(), syscall.F_SETFD, 0); number != 0 {
-			log.Warn("cannot hand over the exporter's listener", "error", number)
+			of.log.Warn("cannot hand over the exporter's listener", "error", number)
 		} else {
 			value += "," + strconv.Itoa(int(socket.Fd()))
 		}
@@ -117,7 +116,11 @@ func succeed(log *slog.Logger, path, site string, held states.Held, socket *os.F
 	if told() {
 		value += leaveWord
 	}
-	if err := syscall.Exec(path, os.Args, append(os.Environ(), inheritance+"="+value)); err != nil {
+	environ := append(os.Environ(), inheritance+"="+value)
+	if of.notify != "" {
+		environ = append(environ, notifyVariable+"="+of.notify)
+	}
+	if err := syscall.Exec(path, os.Args, environ); err != nil {
 		return fmt.Errorf("execute %s: %w", path, err)
 	}
 	return nil

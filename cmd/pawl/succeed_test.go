@@ -26,7 +26,7 @@ func TestImpatience(t *testing.T) {
 	case "predecessor":
 		t.Setenv(role, "successor")
 		held := states.Held{Identity: states.Identity{Node: "vm-1"}, Current: states.Epoch{Number: 3}}
-		t.Fatal(succeed(of.log, "/proc/self/exe", of.site.Hash(), held, nil, func() bool { return true }))
+		t.Fatal(succeed(of, "/proc/self/exe", held, nil, func() bool { return true }))
 	case "successor": // SIGUSR1 is harmless as soon as Go runs
 		for _, each := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
 			if !signal.Ignored(each) {

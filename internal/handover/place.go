@@ -61,11 +61,11 @@ func Save(folder string, text []byte) error {
 		err = closed
 	}
 	path := filepath.Join(folder, fileName)
-	if err == nil && os.Rename(temporary, path) != nil {
-		// Over a folder that somebody put there no file can be renamed.
-		if err = os.RemoveAll(path); err == nil {
-			err = os.Rename(temporary, path)
+	if err == nil {
+		if there, found := os.Lstat(path); found == nil && there.IsDir() {
+			_ = os.RemoveAll(path) // over a folder that somebody put there no file can be renamed
 		}
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		_ = os.Remove(temporary) // half a document is worse than the one before

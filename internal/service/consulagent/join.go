@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/agent/structs"
@@ -36,9 +34,6 @@ const undecipherable = "No installed keys could decrypt the message"
 // keyFix is for a key that stays wrong.
 const keyFix = "if this stays, the gossip key in Vault is not the servers' key: compare it with consul keyring -list"
 
-// environment guards the environment variable below.
-var environment sync.Mutex
-
 // join makes sure that a server is known and that a leader answers. It resolves
 // the servers anew each time it must join: Consul's own retry_join ends at its
 // first success and would stay lost if all servers were replaced later (F5).
@@ -65,7 +60,10 @@ func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 		return failure.New(failure.Transient, failure.RemoteConsul, "join: %w", err)
 	}
 	joined := make(chan error, 1)
-	go func() { joined <- joinQuietly(running, first.String()) }()
+	go func() {
+		_, err := running.agent.JoinLAN([]string{first.String()}, nil)
+		joined <- err
+	}()
 	select {
 	case err = <-joined:
 	case <-ctx.Done():
@@ -97,23 +95,9 @@ func serfStopped(err error) bool {
 // askSerf finds out whether Serf still lives, by joining nobody, and reports its
 // death: the process lives on, and no channel of Consul's tells.
 func (i *instance) askSerf() {
-	if err := joinQuietly(i); serfStopped(err) {
+	if _, err := i.agent.JoinLAN(nil, nil); serfStopped(err) {
 		i.kill(fmt.Errorf("serf stopped by itself, as it does when another node has won our name: %w", err))
 	}
-}
-
-// joinQuietly joins without Consul's READY=1 to the service manager: when pawl is
-// ready is for main to say.
-func joinQuietly(running *instance, addresses ...string) error {
-	const notify = "NOTIFY_SOCKET"
-	environment.Lock()
-	defer environment.Unlock()
-	if socket, is := os.LookupEnv(notify); is {
-		_ = os.Unsetenv(notify)
-		defer func() { _ = os.Setenv(notify, socket) }()
-	}
-	_, err := running.agent.JoinLAN(addresses, nil)
-	return err
 }
 
 // firstToAnswer connects to the Serf port of all addresses at once and returns the quickest.

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -29,8 +28,9 @@ const (
 	// times the longest pause between two turns. It is looks that are counted, not
 	// time: a process that was stopped or a VM that slept looked at nothing.
 	patience = 12
-	// socketVariable is where systemd says where it listens (sd_notify(3)).
-	socketVariable = "NOTIFY_SOCKET"
+	// tellTimeout bounds one word to the service manager: one that does not read
+	// must not keep us from looking.
+	tellTimeout = time.Second
 	// stackRoom holds the stacks of some thousand goroutines.
 	stackRoom = 8 << 20
 )
@@ -46,10 +46,10 @@ type Watchdog struct {
 	state atomic.Pointer[string]
 }
 
-// New returns a watchdog that writes all stacks to stacks when it gives up. The
-// service manager's socket is the one that the environment names now, if any.
-func New(log *slog.Logger, stacks io.Writer) *Watchdog {
-	return &Watchdog{log: log, stacks: stacks, tell: teller(os.Getenv(socketVariable))}
+// New returns a watchdog that writes all stacks to stacks when it gives up, and
+// tells the service manager at this socket; empty: there is none.
+func New(log *slog.Logger, stacks io.Writer, socket string) *Watchdog {
+	return &Watchdog{log: log, stacks: stacks, tell: teller(socket)}
 }
 
 // Name implements service.Service.
@@ -126,6 +126,7 @@ func teller(socket string) func(string) error {
 			return err
 		}
 		defer connection.Close()
+		_ = connection.SetWriteDeadline(time.Now().Add(tellTimeout))
 		_, err = connection.Write([]byte(strings.TrimSpace(words)))
 		return err
 	}

@@ -23,7 +23,7 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func recorded() (*Watchdog, *[]string, *strings.Builder) {
 	var words []string
 	stacks := &strings.Builder{}
-	w := New(quiet(), stacks)
+	w := New(quiet(), stacks, "")
 	w.tell = func(said string) error { words = append(words, said); return nil }
 	return w, &words, stacks
 }
@@ -84,8 +84,7 @@ func TestTellsTheSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer listener.Close()
-			t.Setenv(socketVariable, socket)
-			w := New(quiet(), io.Discard)
+			w := New(quiet(), io.Discard, socket)
 			w.Refresh(states.Held{})
 			w.report("")
 			text := make([]byte, 200)
@@ -96,8 +95,7 @@ func TestTellsTheSocket(t *testing.T) {
 		})
 	}
 	// Nobody there: said once at debug, and all goes on.
-	t.Setenv(socketVariable, filepath.Join(t.TempDir(), "nobody"))
-	w := New(quiet(), io.Discard)
+	w := New(quiet(), io.Discard, filepath.Join(t.TempDir(), "nobody"))
 	w.Refresh(states.Held{})
 	if said := w.report("before"); said != "before" {
 		t.Errorf("it believes that %q was heard", said)
