@@ -58,3 +58,30 @@ func TestJumpEndsWaits(t *testing.T) {
 		t.Error("a jump forgot a failure")
 	}
 }
+
+// TestJumpAsksWhoWeAre: a VM that wakes up may be a copy of one that lives. After a
+// jump the metadata service is asked anew although no login is due; where it names
+// another VM, that is said with what to do, and what works goes on (F7).
+func TestJumpAsksWhoWeAre(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := launch(t, w, 1)
+		r.reaches(states.Serving, time.Minute)
+		granted := w.granted
+		r.Tell(transitions.ClockJumped("planted"))
+		r.pass(10 * time.Second)
+		if r.Snapshot().State != states.Serving || w.granted != granted+1 || w.logins != 1 {
+			t.Errorf("after a jump in %s, %d JWTs more, %d logins", r.Snapshot().State, w.granted-granted, w.logins)
+		}
+		w.set(func(w *world) { w.node = "vm-2" })
+		r.Tell(transitions.ClockJumped("planted"))
+		r.pass(10 * time.Second)
+		standing := r.Snapshot().Standing()
+		if len(standing) != 1 || standing[0].Action != transitions.FetchJWT || standing[0].LastClass != failure.Identity || standing[0].Fix == "" {
+			t.Errorf("standing %+v", standing)
+		}
+		if held := r.end(); held.Identity.Node != "vm-1" || !held.Current.Vault.Live(time.Now()) || held.Installed != held.Current.Credentials() {
+			t.Errorf("the copy holds %+v", held.Identity)
+		}
+	})
+}

@@ -238,7 +238,7 @@ type Held struct {
 // away, and what it was made for is overdue. Of what is to be revoked, that stays
 // which has not ended by itself.
 func (h Held) Settled(now time.Time) Held {
-	expired := func(token VaultToken) bool { return !token.Live(now) }
+	expired := func(token VaultToken) bool { return Passed(token.Expires, now) } // not: refused, which may be an error
 	if slices.ContainsFunc(h.Former, expired) {
 		h.Former = slices.DeleteFunc(slices.Clone(h.Former), expired)
 	}

@@ -42,7 +42,14 @@ func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time)
 		epoch.Vault.Refused = true
 	}
 	held = withCandidate(held, epoch)
-	if held.Next.Number > 0 && failed.Class != failure.Transient && failed.Class != failure.Local && (held.Current.Vault.Live(now) || !held.Next.Vault.Live(now)) {
+	if held.Next.Number == 0 || held.Next.Vault.Live(now) && !held.Current.Vault.Live(now) {
+		return held
+	}
+	switch failed.Class {
+	case failure.Transient:
+	case failure.Local:
+		held = blameNext(held)
+	default:
 		held = dropNext(held)
 	}
 	return held
@@ -130,7 +137,9 @@ func jwtMissing(held states.Held, now time.Time) bool {
 	if reattesting(held, now) {
 		return !held.JWT.Live(now) || held.JWT.Received.Before(held.Current.Vault.ReattestAt)
 	}
-	return !held.Current.Vault.Live(now) && !held.JWT.Live(now)
+	// One that a jump of the clock made worthless is asked for anew although no login
+	// is due: who woke up may be a copy, and the service names another VM then (F7).
+	return held.JWT.Held() && held.JWT.Refused || !held.Current.Vault.Live(now) && !held.JWT.Live(now)
 }
 
 func loginMissing(held states.Held, now time.Time) bool {
