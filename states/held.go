@@ -238,7 +238,11 @@ type Held struct {
 // away, and what it was made for is overdue. Of what is to be revoked, that stays
 // which has not ended by itself.
 func (h Held) Settled(now time.Time) Held {
-	expired := func(token VaultToken) bool { return Passed(token.Expires, now) } // not: refused, which may be an error
+	// By both clocks: where the wall clock was set ahead, Vault's has not moved. Nor
+	// is one that was refused gone for sure.
+	expired := func(token VaultToken) bool {
+		return !token.Expires.After(now) && !token.Expires.Round(0).After(now.Round(0))
+	}
 	if slices.ContainsFunc(h.Former, expired) {
 		h.Former = slices.DeleteFunc(slices.Clone(h.Former), expired)
 	}
