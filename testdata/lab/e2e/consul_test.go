@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -37,6 +39,20 @@ func (l *lab) awaitCatalogue(t *testing.T, what string, wanted func(*consul.Cata
 		}
 		index = meta.LastIndex
 	}
+}
+
+// awaitWritten waits until the server has written down that it knows the node,
+// which it does half a second after it has met it. One that is killed before does
+// not know the node when it comes back, and takes it out of the catalogue itself.
+func (l *lab) awaitWritten(t *testing.T, server string) {
+	t.Helper()
+	name := l.vm().Name
+	eventually(t, server+" to write down that it knows "+name, func() (bool, string) {
+		text, err := os.ReadFile(filepath.Join(l.folder, server, "data", "serf", "local.snapshot"))
+		must(t, err)
+		known := strings.LastIndex(string(text), "\nalive: "+name+" ")
+		return known >= 0 && known > strings.LastIndex(string(text), "\nnot-alive: "+name+"\n"), string(text)
+	})
 }
 
 // awaitGone waits until the node has left the catalogue.

@@ -80,6 +80,7 @@ func testConsulKilled(t *testing.T, l *lab) {
 	mark := l.auditMark(t)
 	a := startAgent(t, l, program{})
 	before := a.awaitServing()
+	l.awaitWritten(t, "consul-1")
 	scraping := l.scrape(t)
 	from := a.log.mark()
 	l.control(t, "kill", "consul-1")

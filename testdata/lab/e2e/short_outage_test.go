@@ -16,6 +16,9 @@ func testPastTTL(t *testing.T, l *lab, server string) {
 	a := startAgent(t, l, program{})
 	before := a.awaitServing()
 	embedded := l.embedded(t)
+	if server != "vault" {
+		l.awaitWritten(t, server)
+	}
 	scraping, present := l.scrape(t), l.watchPresence(t)
 	from := a.log.mark()
 	l.control(t, "kill", server)
