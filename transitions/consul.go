@@ -2,6 +2,7 @@ package transitions
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"pawl/internal/failure"
@@ -91,6 +92,9 @@ func (a *actions) unregistered(held states.Held, now time.Time) bool {
 // answer as the check's first status, and reads both back from a server.
 func (a *actions) register(ctx context.Context, held states.Held) (states.Held, error) {
 	held, exporter := a.scrape(ctx, held)
+	if calledOff(ctx) {
+		return held, exporter
+	}
 	if err := a.Consul.Register(ctx, exporter); err != nil {
 		return a.registrationLost(held, err)
 	}
@@ -128,10 +132,16 @@ func (a *actions) unscraped(held states.Held, now time.Time) bool {
 
 // scrape makes one GET of our own exporter.
 func (a *actions) scrape(ctx context.Context, held states.Held) (states.Held, error) {
-	if err := a.Exporter.Scrape(ctx); err != nil {
+	err := a.Exporter.Scrape(ctx)
+	switch {
+	case err == nil:
+		held.Exporter = held.Exporter.SeenGood(a.Now(), "", 0)
+	case !calledOff(ctx):
 		held.Exporter = held.Exporter.Down(a.Now(), err.Error())
-		return held, err
 	}
-	held.Exporter = held.Exporter.SeenGood(a.Now(), "", 0)
-	return held, nil
+	return held, err
 }
+
+// calledOff reports that the machine stops and has ended this attempt: what then
+// fails says nothing about the far end. A deadline that ran out is no such thing.
+func calledOff(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }

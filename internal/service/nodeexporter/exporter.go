@@ -152,8 +152,10 @@ func (e *Exporter) serve(ctx context.Context) error {
 	e.lock.Unlock()
 	e.once.Do(func() { close(e.ready) })
 
+	accepted := newConnections()
 	server := &http.Server{
 		Handler:           pages,
+		ConnState:         accepted.follow,
 		ReadHeaderTimeout: headerTimeout,
 		ErrorLog:          slog.NewLogLogger(e.logger.Handler(), slog.LevelWarn),
 	}
@@ -165,12 +167,13 @@ func (e *Exporter) serve(ctx context.Context) error {
 		return fmt.Errorf("serve %s: %w", e.site.Listen, err)
 	case <-ctx.Done():
 	}
+	server.SetKeepAlivesEnabled(false) // an answer is the connection's last
+	_ = listener.Close()
+	<-served // from here on nobody is accepted
 	stop, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := server.Shutdown(stop); err != nil {
-		_ = server.Close() // what did not finish in time is cut off
-	}
-	<-served
+	accepted.drain(stop)
+	_ = server.Close() // what did not finish in time is cut off
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -117,22 +118,33 @@ func testUpgrade(t *testing.T, l *lab) {
 }
 
 // testImpatient: what a person sends while one process becomes the next is not
-// lost, and ends nobody who should go on: five SIGHUPs and a SIGUSR1 at once, and
-// then a SIGTERM on the heels of a SIGHUP, which leaves as any SIGTERM does.
+// lost, and ends nobody who should go on: five SIGHUPs and a SIGUSR1 in a row, eight
+// times over, so that a hand-over meets whatever its predecessor had begun; nobody
+// sees a flap or misses a scrape. Then a SIGTERM on the heels of a SIGHUP, which
+// leaves as any SIGTERM does.
 func testImpatient(t *testing.T, l *lab) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
 	mark := l.auditMark(t)
 	a := startAgent(t, l, program{})
 	a.awaitServing()
-	for range 3 {
+	l.awaitPassing(t, "serfHealth")
+	scraping := l.scrapeBy(t, loadEvery, &http.Transport{DisableKeepAlives: true})
+	watching, present := l.watchHealth(t), l.watchPresence(t)
+	for range 8 {
 		from := a.log.mark()
 		for range 5 {
 			a.signal(syscall.SIGHUP)
 			a.signal(syscall.SIGUSR1)
-			a.lasts(30 * time.Millisecond)
+			a.lasts(time.Duration(dice.IntN(60)) * time.Millisecond)
 		}
 		a.awaitMove(from, "Serving")
 	}
 	a.awaitServing()
+	scraping.demandAll(t)
+	watching.demandUnmoved(t)
+	present.demandAlways(t)
 	from := a.log.mark()
 	a.signal(syscall.SIGHUP)
 	a.awaitLine(from, "the hand-over begins", func(each line) bool { return each.fields()["msg"] == "handing over" })
