@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync/atomic"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -35,7 +35,7 @@ type process struct {
 	services   embeddedServices
 	tokens     revoker
 	source     status.Source
-	signals    <-chan os.Signal
+	signals    signals
 	fatal      <-chan error
 	// restored: a process before this one left the node registered.
 	restored bool
@@ -63,8 +63,7 @@ func (p *process) live() error {
 	go func() { stopped <- p.supervisor.Serve(servicesContext) }()
 
 	how, why := p.wait()
-	var told atomic.Bool
-	go p.hurry(how, &told)
+	told := p.hurry(how)
 	if how == endLeave && p.restored {
 		p.awaitJoined()
 	}
@@ -102,7 +101,7 @@ func (p *process) live() error {
 	switch how {
 	case endSucceed:
 		// It returns only when it failed; whoever starts us again finds the file.
-		p.log.Error("cannot hand over", "error", succeed(p.environment, p.executable, held, socket, told.Load), "exit", exitRestart)
+		p.log.Error("cannot hand over", "error", succeed(p.environment, p.executable, held, socket, told), "exit", exitRestart)
 		return exitCode(exitRestart)
 	case endFatal:
 		return exitCode(exitRestart)
@@ -132,49 +131,59 @@ func (p *process) wait() (end, error) {
 		select {
 		case err := <-p.fatal:
 			return endFatal, err
-		case received := <-p.signals:
-			switch received {
-			case syscall.SIGUSR1:
+		case received := <-p.signals.ends:
+			p.log.Debug("stopping", "signal", received.String())
+			return endLeave, nil
+		case received := <-p.signals.asks:
+			if received == syscall.SIGUSR1 {
 				if err := p.source.Dump(os.Stderr); err != nil {
 					p.log.Error("cannot dump", "error", err)
 				}
-			case syscall.SIGHUP:
-				if err := try(p.executable); err != nil {
-					p.log.Error("will not hand over, this process goes on", "error", err)
-					continue
-				}
-				p.log.Info("handing over", "to", p.executable)
-				return endSucceed, nil
-			default:
-				p.log.Debug("stopping", "signal", received.String())
-				return endLeave, nil
+				continue
 			}
+			if err := try(p.executable); err != nil {
+				p.log.Error("will not hand over, this process goes on", "error", err)
+				continue
+			}
+			p.log.Info("handing over", "to", p.executable)
+			return endSucceed, nil
 		}
 	}
 }
 
 // hurry ends the process when stopping takes too long, or at once at a second
-// signal. While a successor is made, the first SIGTERM is for that one: told says so.
-// Where another process is owed, the exit code still says so: the machine itself
-// may be what hangs.
-func (p *process) hurry(how end, told *atomic.Bool) {
-	limit := time.NewTimer(stopTimeout)
-	for {
-		select {
-		case received := <-p.signals:
-			if received != syscall.SIGTERM && received != syscall.SIGINT {
-				continue
+// signal. While a successor is made, the first SIGTERM is for that one. Where
+// another process is owed, the exit code still says so: the machine itself may be
+// what hangs. The function returned ends the listening, and says whether there was
+// a first SIGTERM until then.
+func (p *process) hurry(how end) (told func() bool) {
+	over, answer := make(chan struct{}), make(chan bool)
+	go func() {
+		limit := time.NewTimer(stopTimeout)
+		defer limit.Stop()
+		count := 0
+		for {
+			select {
+			case <-p.signals.ends:
+				if count++; how != endSucceed || count > 1 {
+					os.Exit(exitFailed)
+				}
+			case <-limit.C:
+				p.log.Warn("stopped without finishing", "after", stopTimeout)
+				if how == endLeave {
+					os.Exit(0)
+				}
+				os.Exit(exitRestart)
+			case <-over:
+				answer <- count+len(p.signals.ends) > 0
+				return
 			}
-			if how != endSucceed || told.Swap(true) {
-				os.Exit(exitFailed)
-			}
-		case <-limit.C:
-			p.log.Warn("stopped without finishing", "after", stopTimeout)
-			if how == endLeave {
-				os.Exit(0)
-			}
-			os.Exit(exitRestart)
 		}
+	}()
+	return func() bool {
+		signal.Stop(p.signals.ends) // it returns when everything heard is in the channel
+		close(over)
+		return <-answer
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"strconv"
 	"sync"
 	"syscall"
@@ -86,9 +85,7 @@ func registerSetting(flagGiven, flag bool, variable string) (bool, error) {
 // run wires everything, top to bottom, and runs it until SIGTERM.
 func run(of environment) error {
 	started := time.Now()
-	// First of all: until then SIGUSR1 and SIGHUP would end the process.
-	received := make(chan os.Signal, 8)
-	signal.Notify(received, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP)
+	received := listen()               // first of all
 	executable, err := os.Executable() // now: an upgrade replaces the file that runs
 	if err != nil {
 		return fmt.Errorf("find our own executable: %w", err)
@@ -126,7 +123,7 @@ func run(of environment) error {
 	services := newServices(of, source)
 	held, listener, leave := inherit(of)
 	if leave {
-		received <- syscall.SIGTERM
+		received.ends <- syscall.SIGTERM
 	}
 	if listener != nil {
 		services.exporter.Inherit(listener)

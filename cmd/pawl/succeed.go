@@ -90,8 +90,10 @@ func try(path string) error {
 }
 
 // succeed executes path in the place of this process, with what is held in memory
-// that only the successor inherits. told says whether this process was told to end
-// meanwhile: it is the successor that does. It returns only when that failed.
+// that only the successor inherits. told ends the listening for SIGTERM and says
+// whether it was heard until then: it is the successor that leaves. One that comes
+// after that, and before the successor listens, ends it without a leave: the
+// runtime lifts every mask that could make it wait. It returns only when exec failed.
 func succeed(of environment, path string, held states.Held, socket *os.File, told func() bool) error {
 	text, err := handover.Encode(held, handover.Now(of.site.Hash()))
 	if err != nil {
@@ -112,7 +114,7 @@ func succeed(of environment, path string, held states.Held, socket *os.File, tol
 	}
 	// What is ignored stays so across exec until the successor asks for it. Otherwise
 	// a second SIGHUP would end it while its libraries begin, which takes a tenth of a second.
-	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGUSR1)
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR1)
 	if told() {
 		value += leaveWord
 	}

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"pawl/internal/site"
 	"pawl/states"
@@ -17,9 +20,8 @@ import (
 // role tells a copy of this test binary what it plays in TestImpatience.
 const role = "PAWL_TEST_ROLE"
 
-// TestImpatience: a SIGHUP that met the successor before it could ask for its
-// signals ended it, and a SIGTERM on the heels of a SIGHUP ended pawl without a
-// leave. Now the one is ignored, and the other is passed on.
+// TestImpatience: a SIGHUP that meets the successor before it listens is ignored,
+// and does not end it. A SIGTERM on the heels of a SIGHUP is passed on.
 func TestImpatience(t *testing.T) {
 	of := environment{site: site.Site{RuntimeFolder: t.TempDir()}, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	switch os.Getenv(role) {
@@ -27,15 +29,13 @@ func TestImpatience(t *testing.T) {
 		t.Setenv(role, "successor")
 		held := states.Held{Identity: states.Identity{Node: "vm-1"}, Current: states.Epoch{Number: 3}}
 		t.Fatal(succeed(of, "/proc/self/exe", held, nil, func() bool { return true }))
-	case "successor": // SIGUSR1 is harmless as soon as Go runs
-		for _, each := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
-			if !signal.Ignored(each) {
-				t.Errorf("%s would have ended this process", each)
-			}
-			signal.Notify(make(chan os.Signal, 1), each)
-			if signal.Ignored(each) {
-				t.Errorf("%s stays ignored", each)
-			}
+	case "successor":
+		if !signal.Ignored(syscall.SIGHUP) {
+			t.Error("SIGHUP would have ended this process")
+		}
+		listen()
+		if signal.Ignored(syscall.SIGHUP) {
+			t.Error("SIGHUP stays ignored")
 		}
 		held, _, leave := inherit(of)
 		if !leave || held.Identity.Node != "vm-1" || held.Current.Number != 3 {
@@ -51,4 +51,30 @@ func TestImpatience(t *testing.T) {
 	if text, err := command.CombinedOutput(); err != nil || !strings.Contains(string(text), "PASS") {
 		t.Errorf("%v: %s", err, text)
 	}
+}
+
+// TestToldWhileStopping: a SIGTERM that comes while a successor is made is heard
+// until the listening ends, whatever else crowds in, and is never lost.
+func TestToldWhileStopping(t *testing.T) {
+	runtime.LockOSThread() // what is sent to one's own thread has come when the call returns
+	defer runtime.UnlockOSThread()
+	for range 200 {
+		p := &process{environment: environment{log: slog.New(slog.DiscardHandler)}, signals: listen()}
+		told := p.hurry(endSucceed)
+		for len(p.signals.asks) < cap(p.signals.asks) {
+			p.signals.asks <- syscall.SIGHUP
+		}
+		if err := unix.Tgkill(os.Getpid(), unix.Gettid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if !told() {
+			t.Fatal("a SIGTERM was lost")
+		}
+		signal.Stop(p.signals.asks)
+	}
+	p := &process{environment: environment{log: slog.New(slog.DiscardHandler)}, signals: listen()}
+	if p.hurry(endSucceed)() {
+		t.Error("it heard a SIGTERM that nobody sent")
+	}
+	signal.Stop(p.signals.asks)
 }

