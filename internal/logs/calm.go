@@ -23,6 +23,16 @@ const movedMessage = "moved"
 
 var recoveries = map[string]bool{"recovered": true, "registered": true}
 
+// stems are the beginnings of lines in which Consul's libraries tell of one thing,
+// a connection that broke, in ever other words: they are one kind whatever follows.
+// Whoever wanted the connection says what came of it, in a line of his own.
+var stems = []struct{ begins, kind string }{
+	{"yamux: ", "yamux"},
+	{"[core][", "grpc"},
+	{"RPC failed to server", "rpc"},
+	{"Retrying RPC to server", "rpc"},
+}
+
 // calm is a handler that leaves out repetitions of warnings and errors, and of
 // libraries' info. Time is the records' own.
 type calm struct {
@@ -89,6 +99,11 @@ func (c calm) WithGroup(name string) slog.Handler {
 // kind is what makes two lines the same to a reader: whose they are, what they
 // say, and of which action or check, whatever the numbers in them.
 func (c calm) kind(record slog.Record) string {
+	for _, stem := range stems {
+		if c.scope != "" && strings.HasPrefix(record.Message, stem.begins) {
+			return c.scope + stem.kind
+		}
+	}
 	var text strings.Builder
 	text.WriteString(c.scope)
 	text.WriteString(record.Level.String())

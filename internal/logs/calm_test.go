@@ -82,3 +82,30 @@ func TestNotCalm(t *testing.T) {
 		t.Errorf("wrote %d lines of 150", lines)
 	}
 }
+
+// TestOneThingInManyWords: what Consul's libraries say of connections that break,
+// word for word from an outage, is one line for each of them; and what follows is counted.
+func TestOneThingInManyWords(t *testing.T) {
+	s := newStream()
+	consul := Component(s.logger, "consul")
+	client := consul.With("subsystem", "client")
+	s.say(client, slog.LevelWarn, "Retrying RPC to server", "method", "Catalog.NodeServiceList", "error", "rpc error making call: stream closed")
+	s.say(client, slog.LevelError, "RPC failed to server", "method", "Catalog.NodeServiceList", "error", "connection refused")
+	s.say(consul, slog.LevelError, "failed to sync remote state", "error", "connection refused")
+	s.say(consul, slog.LevelError, "yamux: Failed to read header: remote error: tls: expired certificate")
+	s.say(consul, slog.LevelError, "yamux: Failed to write header: write tcp 127.0.2.1:52531->127.0.1.3:8300: write: broken pipe")
+	s.say(consul, slog.LevelError, "yamux: Failed to write header: use of closed network connection")
+	s.say(consul, slog.LevelWarn, "[core][Channel #1 SubChannel #5] grpc: addrConn.createTransport failed to connect to {Addr}. Err: error reading server preface")
+	s.say(consul, slog.LevelWarn, "[core][Channel #1 SubChannel #7] grpc: addrConn.createTransport failed to connect to {Addr}. Err: operation was canceled")
+	s.say(s.logger, slog.LevelError, "yamux: said by nobody's library")
+	s.say(s.logger, slog.LevelError, "yamux: and by another")
+	if lines := s.lines(); len(lines) != 6 {
+		t.Errorf("wrote %d lines of 10:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+	s.now = s.now.Add(summaryInterval)
+	s.text.Reset()
+	s.say(consul, slog.LevelError, "yamux: Failed to write header: use of closed network connection")
+	if !strings.Contains(s.text.String(), "left_out=2") {
+		t.Errorf("what was left out is not counted: %s", s.text.String())
+	}
+}
