@@ -23,6 +23,9 @@ const (
 	// lookupTimeout bounds one resolution: longer than any healthy resolver takes,
 	// and short enough to leave an attempt time for the fallback.
 	lookupTimeout = 2 * time.Second
+	// otherFamily is how long IPv6's addresses are waited for when IPv4's are there,
+	// and the other way round: both come from the same server.
+	otherFamily = 100 * time.Millisecond
 	// leastConnect is the least time one address is given, so that a long list
 	// cannot starve each of its members.
 	leastConnect = time.Second
@@ -151,7 +154,10 @@ func (d *Dialer) try(ctx context.Context, network string, to netip.AddrPort, lef
 	return d.connect(ctx, network, to.String())
 }
 
-// ask asks DNS, and takes an answer without a usable address for none.
+// ask asks DNS, and takes an answer without a usable address for none. IPv4 and
+// IPv6 are asked for side by side: asked for together, the library waits for both
+// answers, and one that never comes, as behind a firewall that drops questions
+// about IPv6, takes the other along.
 func (d *Dialer) ask(ctx context.Context, name string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -159,21 +165,54 @@ func (d *Dialer) ask(ctx context.Context, name string) ([]netip.Addr, error) {
 	if d.rooted && !strings.HasSuffix(name, ".") {
 		asked = name + "."
 	}
-	answer, err := d.resolver.LookupNetIP(ctx, "ip", asked)
-	if err != nil {
-		return nil, err
+	type answer struct {
+		addresses []netip.Addr
+		err       error
 	}
-	usable := make([]netip.Addr, 0, len(answer))
-	for _, address := range answer {
+	ask := func(network string) <-chan answer {
+		answered := make(chan answer, 1)
+		go func() {
+			addresses, err := d.resolver.LookupNetIP(ctx, network, asked)
+			answered <- answer{addresses, err}
+		}()
+		return answered
+	}
+	four, six := ask("ip4"), ask("ip6")
+	var of4, of6 answer
+	var late <-chan time.Time
+	for four != nil || six != nil {
+		select {
+		case of4 = <-four:
+			four = nil
+		case of6 = <-six:
+			six = nil
+		case <-late:
+			four, six = nil, nil
+		}
+		if late == nil && len(of4.addresses)+len(of6.addresses) > 0 {
+			timer := time.NewTimer(otherFamily)
+			defer timer.Stop()
+			late = timer.C
+		}
+	}
+	found := append(of4.addresses, of6.addresses...)
+	usable := make([]netip.Addr, 0, len(found))
+	for _, address := range found {
 		address = address.Unmap()
 		if !address.IsUnspecified() && !address.IsMulticast() && !slices.Contains(usable, address) {
 			usable = append(usable, address)
 		}
 	}
-	if len(usable) == 0 {
-		return nil, fmt.Errorf("no usable address in %v", answer)
+	switch {
+	case len(usable) > 0:
+		return usable, nil
+	case len(found) > 0 || of4.err == nil || of6.err == nil:
+		return nil, fmt.Errorf("no usable address in %v", found)
+	case of4.err.Error() == of6.err.Error():
+		return nil, of4.err
+	default:
+		return nil, errors.Join(of4.err, of6.err)
 	}
-	return usable, nil
 }
 
 // remembered returns the last good addresses of name. Not to be written to.
