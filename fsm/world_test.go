@@ -35,6 +35,7 @@ type world struct {
 	installed    string                 // secret of the Consul token that the agent runs with
 	installs     int
 	registered   bool
+	critical     bool // the check, as it was registered last
 	logins       int
 	renewals     int
 	revoked      int
@@ -310,13 +311,13 @@ func (w *world) agentToken() string {
 
 func (w *world) Prove(ctx context.Context) (uint64, error) { return 1, w.consul(ctx, w.agentToken()) }
 
-func (w *world) Register(ctx context.Context, _ error) error {
+func (w *world) Register(ctx context.Context, exporter error) error {
 	if err := w.consul(ctx, w.agentToken()); err != nil {
 		return err
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	w.registered = true
+	w.registered, w.critical = true, exporter != nil
 	return nil
 }
 

@@ -91,7 +91,11 @@ func (a *actions) unregistered(held states.Held, now time.Time) bool {
 // register asks the exporter, puts node and service into the catalogue with the
 // answer as the check's first status, and reads both back from a server.
 func (a *actions) register(ctx context.Context, held states.Held) (states.Held, error) {
-	held, exporter := a.scrape(ctx, held)
+	// One that never answers must not use up the time of what comes after it: Consul
+	// would be taken for what was silent.
+	asking, cancel := context.WithTimeout(ctx, scrapeDeadline)
+	defer cancel()
+	held, exporter := a.scrape(asking, held)
 	if calledOff(ctx) {
 		return held, exporter
 	}
@@ -128,6 +132,19 @@ func (a *actions) registrationLost(held states.Held, err error) (states.Held, er
 // unscraped: the exporter was asked before, and is down or was not asked lately.
 func (a *actions) unscraped(held states.Held, now time.Time) bool {
 	return held.Exporter.Evidence != states.Dead && a.stale(held.Exporter, now)
+}
+
+// scrapeAgain asks the exporter, and tells the servers at once that it answers
+// again: the check may be registered as critical, with nobody to call it passing.
+// Where that fails, the registration is to be made and read back anew, and until
+// then the node is not ready.
+func (a *actions) scrapeAgain(ctx context.Context, held states.Held) (states.Held, error) {
+	was := held.Exporter.Evidence
+	held, err := a.scrape(ctx, held)
+	if err == nil && was == states.Unseen && (held.Evidence(states.ThingAgent, a.Now()) != states.Good || a.Consul.Register(ctx, nil) != nil) {
+		held.Registration.Seen = time.Time{}
+	}
+	return held, err
 }
 
 // scrape makes one GET of our own exporter.

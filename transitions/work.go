@@ -29,6 +29,9 @@ const (
 	Probe            Action = "probe_vault"
 )
 
+// scrapeDeadline bounds one GET of the exporter, where the site's check_timeout is longer.
+const scrapeDeadline = 10 * time.Second
+
 // Work is one row of the work table: when Needs, then Do, one attempt.
 type Work struct {
 	Action Action
@@ -98,9 +101,9 @@ func Table(ports Ports, settings Settings) []Work {
 		{Action: Prove, Remote: failure.RemoteConsul, Why: "no recent answer of a server under our token",
 			Deadline: 10 * time.Second, Needs: a.unproven, do: a.prove},
 		{Action: Register, Remote: failure.RemoteConsul, Why: "no recent read-back of the registration",
-			Deadline: 10 * time.Second, Needs: a.unregistered, do: a.register},
+			Deadline: scrapeDeadline + 10*time.Second, Needs: a.unregistered, do: a.register},
 		{Action: Scrape, Remote: failure.RemoteExporter, Why: "no recent answer of the exporter",
-			Deadline: 10 * time.Second, Needs: a.unscraped, do: a.scrape},
+			Deadline: scrapeDeadline, Needs: a.unscraped, do: a.scrapeAgain},
 		{Action: Revoke, Remote: failure.RemoteVault, Why: "a former epoch's token is not revoked",
 			Deadline: 10 * time.Second, Needs: unrevoked, do: a.revoke},
 	}
