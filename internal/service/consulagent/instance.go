@@ -35,6 +35,8 @@ type instance struct {
 	dead      chan error    // of one, for deaths that Consul does not report itself
 	joined    atomic.Bool
 	proven    atomic.Value // the accessor, a string, that the leader knew last
+	mute      atomic.Value // the netip.Addr of the server that could not be joined last
+	joining   atomic.Int32 // joins under way, given up or not
 
 	lock      sync.Mutex // guards what follows
 	installed credentials

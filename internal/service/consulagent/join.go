@@ -49,18 +49,23 @@ func (a *Agent) join(ctx context.Context, running *instance) error {
 }
 
 // joinOne joins the first server whose Serf port answers: Serf would try one
-// after the other and spend ten seconds on each that is dead.
+// after the other and spend ten seconds on each that is dead. One that takes
+// connections and says nothing, stopped or hung, is the quickest as well: who could
+// not be joined last time is left to the end.
 func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 	addresses, err := a.dialer.Lookup(ctx, a.site.Consul.Servers)
 	if err != nil {
 		return failure.New(failure.Transient, failure.RemoteConsul, "join: find servers: %w", err)
 	}
-	first, err := a.firstToAnswer(ctx, addresses)
+	mute, _ := running.mute.Load().(netip.Addr)
+	first, err := a.firstToAnswer(ctx, addresses, mute)
 	if err != nil {
 		return failure.New(failure.Transient, failure.RemoteConsul, "join: %w", err)
 	}
 	joined := make(chan error, 1)
+	before := running.joining.Add(1) - 1
 	go func() {
+		defer running.joining.Add(-1)
 		_, err := running.agent.JoinLAN([]string{first.String()}, nil)
 		joined <- err
 	}()
@@ -68,6 +73,9 @@ func (a *Agent) joinOne(ctx context.Context, running *instance) error {
 	case err = <-joined:
 	case <-ctx.Done():
 		err = ctx.Err()
+	}
+	if err != nil && before == 0 { // else it may have waited for the one before, which Serf makes one after the other
+		running.mute.Store(first.Addr())
 	}
 	switch {
 	case err == nil:
@@ -100,8 +108,9 @@ func (i *instance) askSerf() {
 	}
 }
 
-// firstToAnswer connects to the Serf port of all addresses at once and returns the quickest.
-func (a *Agent) firstToAnswer(ctx context.Context, addresses []netip.Addr) (netip.AddrPort, error) {
+// firstToAnswer connects to the Serf port of all addresses at once and returns the
+// quickest, and last only where no other one answers.
+func (a *Agent) firstToAnswer(ctx context.Context, addresses []netip.Addr, last netip.Addr) (netip.AddrPort, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.site.Consul.RPCTimeout)
 	defer cancel()
 	type answer struct {
@@ -119,15 +128,22 @@ func (a *Agent) firstToAnswer(ctx context.Context, addresses []netip.Addr) (neti
 			answers <- answer{to, err}
 		}()
 	}
-	var last error
+	var failed error
+	var spare netip.AddrPort
 	for range addresses {
-		got := <-answers
-		if got.err == nil {
+		switch got := <-answers; {
+		case got.err != nil:
+			failed = got.err
+		case got.from.Addr() == last:
+			spare = got.from
+		default:
 			return got.from, nil
 		}
-		last = got.err
 	}
-	return netip.AddrPort{}, fmt.Errorf("none of %d servers answers: %w", len(addresses), last)
+	if spare.IsValid() {
+		return spare, nil
+	}
+	return netip.AddrPort{}, fmt.Errorf("none of %d servers answers: %w", len(addresses), failed)
 }
 
 // awaitLeader waits until gossip has told of a server and a server of a leader.
