@@ -29,6 +29,8 @@ func consulFaults() []fault {
 			inject: inLab("kill", "consul-1", "consul-2"), until: out, hold: 15 * time.Second, during: notReady, heal: startAll, mustNot: fallen, check: untouched},
 		{number: "F11", name: "consul-follower-lags", how: "a follower of three: SIGSTOP over a new epoch", keeps: allKept, servers: 3, ttl: slow,
 			inject: onFollower("pause"), hold: 75 * time.Second, heal: onPaused, mustNot: fallen, check: sameAgent},
+		{number: "F11", name: "consul-follower-cut-off", how: "a follower of three: TCP 8300 between it and the others dropped, over a new epoch; it answers us", keeps: allKept, servers: 3, ttl: slow, network: true,
+			inject: cutOffFollower, hold: 100 * time.Second, heal: mend, mustNot: fallen, check: rotated},
 		{number: "F5", name: "consul-replaced", how: "all three servers: SIGKILL; three new ones at other addresses with the old state, DNS changed", keeps: runsOn, servers: 3, spares: 3,
 			inject: killServers, until: out, heal: replaceServers(true), within: repair, mustNot: fallen, check: untouched},
 		{number: "F5", name: "consul-replaced-empty", how: "the same, but the new servers know nothing and are set up anew", keeps: runsOn, servers: 3, spares: 3, consulForgets: true,
@@ -59,6 +61,34 @@ func onOne(command string, leads bool) deed {
 		}
 		return fmt.Errorf("no such server; the leader is %q", leader)
 	}
+}
+
+// cutOffFollower parts a server that does not lead from the others: it soon has no
+// leader, knows nothing that is written from then on, and goes on answering what
+// may be stale.
+func cutOffFollower(ctx context.Context, s *scene) error {
+	leader := s.lab.consul.leader(ctx)
+	servers := len(s.lab.record.Consul.Names)
+	cut := consulIP(servers)
+	if leader == "" || strings.HasPrefix(leader, cut+":") {
+		cut = consulIP(servers - 1)
+	}
+	var ways []string
+	for n := range servers {
+		if other := consulIP(n + 1); other != cut {
+			ways = append(ways, "ipproto tcp dport 8300 from "+cut+" to "+other, "ipproto tcp dport 8300 from "+other+" to "+cut)
+		}
+	}
+	return drop(ways...)(ctx, s)
+}
+
+// rotated checks that a new epoch came, and that nothing was wrong with its credentials.
+func rotated(ctx context.Context, s *scene) (string, error) {
+	_, err := replaced("consul_token")(ctx, s)
+	if line, refused := s.log.find(s.logged, words{"msg=failed", "action=verify_credentials"}); refused {
+		err = errors.Join(err, fmt.Errorf("the server that is cut off had a say: %s", line))
+	}
+	return "a new epoch", err
 }
 
 // onPaused resumes the server that was chosen.

@@ -156,9 +156,13 @@ func (a *Agent) awaitLeader(ctx context.Context, running *instance) error {
 		}
 	}
 	for {
+		manager, asked := running.deps.Router.FindLANRoute()
 		leader, err := call[string](ctx, running, "Status.Leader", &structs.DCSpecificRequest{Datacenter: a.site.Consul.Datacenter})
 		if err == nil && *leader != "" {
 			return nil
+		}
+		if err == nil && asked != nil {
+			manager.NotifyFailedServer(asked) // it may be cut off; the next one may know
 		}
 		if !pause(ctx, leaderPoll) {
 			if err == nil {

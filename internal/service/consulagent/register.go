@@ -72,7 +72,15 @@ func (a *Agent) registerOn(ctx context.Context, running *instance, exporter erro
 		}
 	}
 	if err := running.sync(ctx); err != nil {
-		return classify(err, running.credentials().issued, "register")
+		refused := classify(err, running.credentials().issued, "register")
+		if refused.Class == failure.AuthDead {
+			// Any server may have said so, one too that lags or is cut off: the leader
+			// must say it as well.
+			if _, err := a.Prove(ctx); err == nil || failure.Of(err).Class != failure.AuthDead {
+				refused.Class = failure.Transient
+			}
+		}
+		return refused
 	}
 	if !running.syncing {
 		running.syncing = true

@@ -131,7 +131,7 @@ func (a *Agent) serverAddresses(ctx context.Context) ([]string, error) {
 }
 
 // ask shows the credentials to one server, and asks again while it does not know
-// the token yet, until ctx is done.
+// the token yet, until ctx is done. One without a leader has no say.
 func (a *Agent) ask(ctx context.Context, server string, wanted credentials) error {
 	connection, err := a.connect(ctx, server, wanted)
 	if err != nil {
@@ -149,10 +149,21 @@ func (a *Agent) ask(ctx context.Context, server string, wanted credentials) erro
 			return a.cloned(codec, wanted)
 		case !acl.IsErrNotFound(err):
 			return unreachable(alerted(connection, err))
+		case !a.led(codec):
+			return fmt.Errorf("%w: it is cut off from the other servers: it knows no leader", errUnreachable)
 		case time.Since(wanted.issued) >= settling, !pause(ctx, verifyPause):
 			return err
 		}
 	}
+}
+
+// led asks a server whether it knows a leader. One that does not, on the wrong side
+// of a partition, still answers what may be stale, and cannot know what was issued
+// since: its word would have every VM ask for one token after the other (F11).
+func (a *Agent) led(codec *msgpackrpc.MsgpackCodec) bool {
+	var leader string
+	err := msgpackrpc.CallWithCodec(codec, "Status.Leader", &structs.DCSpecificRequest{Datacenter: a.site.Consul.Datacenter}, &leader)
+	return err == nil && leader != ""
 }
 
 // connect opens a connection of Consul's RPC protocol with the candidate's
