@@ -104,9 +104,6 @@ func answerFaults() []fault {
 			all[i].ttl, all[i].hold, all[i].check = slow, 8*time.Second, waited(6*time.Second)
 		case "vault-too-slow":
 			all[i].ttl = slow
-		case "vault-403-page":
-			// Taken for Vault's own word, so that a login is tried; and refused alike.
-			all[i].mustNot, all[i].within, all[i].keeps = nil, patient, repairOnly
 		}
 	}
 	return all

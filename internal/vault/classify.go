@@ -48,6 +48,12 @@ func (c *Client) classify(ctx context.Context, call call, response *api.Response
 	}
 	// A 403 says the same for a dead token and for a missing policy.
 	if answered.StatusCode == http.StatusForbidden && !call.token.Empty() {
+		if answered.RawError || answered.Errors == nil {
+			// Vault never refuses without a word of its own: a firewall's page must not
+			// cost a credential that is good (law 2).
+			return c.failed(call, failure.Transient, failure.RemoteVault, text+"; these are not vault's words").
+				WithFix("look at what stands between this machine and vault: it refuses in vault's place")
+		}
 		return c.refused(ctx, call, text)
 	}
 	for _, row := range meanings {

@@ -79,7 +79,8 @@ func TestRecordedAnswers(t *testing.T) {
 			client := serve(t, func(writer http.ResponseWriter, request *http.Request) {
 				if request.URL.Path == "/v1/"+lookupPath && answer.Kind != lookingUp {
 					if !answer.Alive {
-						writer.WriteHeader(http.StatusForbidden)
+						http.Error(writer, `{"errors":["permission denied"]}`, http.StatusForbidden)
+						return
 					}
 					_, _ = io.WriteString(writer, `{"data":{"ttl":60}}`)
 					return
@@ -109,6 +110,31 @@ func TestRecordedAnswers(t *testing.T) {
 				t.Errorf("retry after %s", got.RetryAfter)
 			}
 		})
+	}
+}
+
+// TestForeignRefusal: a firewall's or a gateway's own 403 says nothing of our token,
+// which was once thrown away by it, and with it whatever was leased under it.
+func TestForeignRefusal(t *testing.T) {
+	for body, class := range map[string]failure.Class{
+		"<html><h1>Forbidden</h1></html>":    failure.Transient,
+		`{"message":"Forbidden"}`:            failure.Transient,
+		"":                                   failure.Transient,
+		`{"errors":[]}`:                      failure.AuthDead,
+		`{"errors":["permission denied\n"]}`: failure.AuthDead,
+	} {
+		for kind, attempt := range attempts {
+			if kind == loggingIn || kind == probing || kind == revoking {
+				continue // no token, or one that is given up
+			}
+			client := serve(t, func(writer http.ResponseWriter, _ *http.Request) {
+				writer.WriteHeader(http.StatusForbidden)
+				_, _ = io.WriteString(writer, body)
+			})
+			if got := failure.Of(attempt(t.Context(), client)); got == nil || got.Class != class {
+				t.Errorf("%s: 403 %q: %v (%+v), want %s", kind, body, got, got, class)
+			}
+		}
 	}
 }
 

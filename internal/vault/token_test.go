@@ -135,6 +135,9 @@ func TestRevoke(t *testing.T) {
 				return
 			}
 			writer.WriteHeader(test.status)
+			if test.status >= 400 {
+				reply(t, writer, object{"errors": []string{"permission denied"}})
+			}
 		})
 		err := client.RevokeToken(t.Context(), secret.New(canary))
 		if got := failure.Of(err); (got == nil) != (test.class == "") || got != nil && got.Class != test.class {
