@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+	"unsafe"
 
 	"pawl/internal/failure"
 	"pawl/states"
@@ -84,4 +85,91 @@ func TestJumpAsksWhoWeAre(t *testing.T) {
 			t.Errorf("the copy holds %+v", held.Identity)
 		}
 	})
+}
+
+// asleep returns t as a machine's clocks tell it that slept for d since it booted:
+// the wall clock went on, the monotonic one did not. No public call makes such a
+// time, so the reading is moved in place, as in the tests of states.
+func asleep(t time.Time, d time.Duration) time.Time {
+	t = t.Add(d)
+	reading := (*struct {
+		wall      uint64
+		monotonic int64
+		location  *time.Location
+	})(unsafe.Pointer(&t))
+	reading.monotonic -= int64(d)
+	return t
+}
+
+// stepper drives a machine by Step, with a clock of its own: a bubble's time has no
+// monotonic reading.
+type stepper struct {
+	*world
+	machine *Machine
+	now     time.Time
+	ended   *Pending
+}
+
+// stepped returns a machine with one more row than the real table's, if any.
+func stepped(t *testing.T, w *world, more ...transitions.Work) *stepper {
+	t.Helper()
+	w.latency = 0
+	s := &stepper{world: w, now: time.Now()}
+	settings := transitions.Settings{ProbeInterval: time.Hour, Now: func() time.Time { return s.now }, Roll: func() float64 { return 0.5 }}
+	machine, err := New(Options{Arrows: transitions.Arrows(), Settings: settings, Log: slog.New(slog.DiscardHandler),
+		Work: append(transitions.Table(transitions.Ports{Metadata: w, Vault: w, Consul: w, Exporter: w}, settings), more...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.machine = machine
+	return s
+}
+
+// live lives for length; an attempt takes ten milliseconds.
+func (s *stepper) live(length time.Duration) {
+	for until := s.now.Add(length); s.now.Before(until); {
+		pending, wake, _ := s.machine.Step(s.now, s.ended)
+		if s.ended = pending; pending != nil {
+			pending.Make(context.Background())
+			s.now = s.now.Add(10 * time.Millisecond)
+		} else {
+			s.now = s.now.Add(max(time.Millisecond, wake.Sub(s.now)))
+		}
+	}
+}
+
+// TestSleptOverReattest: a VM sleeps from before a new epoch is due until after. The
+// JWT that is fetched on waking up is fresh, though by the monotonic clock the
+// epoch is not due for hours: it was taken for stale, fetched anew without a pause,
+// and no login followed until that clock had come so far.
+func TestSleptOverReattest(t *testing.T) {
+	w := newWorld(t)
+	w.tokenTTL = w.maxTTL // it cannot be renewed; a new epoch is due after twelve to sixteen hours
+	s := stepped(t, w)
+	s.live(11 * time.Hour)
+	logins, granted := w.logins, w.granted
+	s.now = asleep(s.now, 6*time.Hour)
+	s.live(time.Minute)
+	if w.logins != logins+1 || w.granted != granted+1 || s.machine.Snapshot().State != states.Serving {
+		t.Errorf("a minute after the sleep: %d logins and %d JWTs more, in %s; want one each", w.logins-logins, w.granted-granted, s.machine.Snapshot().State)
+	}
+}
+
+// TestSuccessesAreSpaced: what succeeds and is needed all the same is made again
+// after a second, in Serving too. There the clearing of the counters took the pause
+// away, and the loop spun.
+func TestSuccessesAreSpaced(t *testing.T) {
+	made := 0
+	greedy := transitions.Work{Action: "never_enough", Remote: failure.RemoteHost, Deadline: time.Second, Needs: func(states.Held, time.Time) bool { return true }}
+	s := stepped(t, newWorld(t), greedy.WithAttempt(func(_ context.Context, held states.Held) (states.Held, error) {
+		made++
+		return held, nil
+	}))
+	for _, when := range []string{"before the counters are cleared", "after"} {
+		before := made
+		s.live(calm)
+		if got := made - before; got < 55 || got > 65 {
+			t.Errorf("%s: %d attempts in %s, want one a second", when, got, calm)
+		}
+	}
 }

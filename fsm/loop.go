@@ -241,7 +241,7 @@ func (m *Machine) take(now time.Time, ended result) string {
 		record.Standing, record.NextAttempt, record.Took = false, nil, ended.took.Seconds()
 		m.retries.answered(row, now, m.options.Settings.Roll)
 		if row.Needs(m.held, now) {
-			m.retries.get(row.Action).next = now.Add(renewalSpacing)
+			m.retries.get(row.Action).spaced(now)
 		}
 		return string(row.Action)
 	}

@@ -56,7 +56,8 @@ type retry struct {
 	wait, spread time.Duration
 	// away is the far end that the last failure found away; empty where it was not that.
 	away failure.Remote
-	// asked is until when the far end asked us to wait; forgiving does not shorten that.
+	// asked is until when the far end asked us to wait, or law 5 does between two
+	// attempts that succeed; forgiving does not shorten that.
 	asked time.Time
 	// probe says that this is a probe row's; herd how many VMs' dice are thrown
 	// beside ours.
@@ -103,6 +104,14 @@ func (r *retry) failed(now time.Time, failed *failure.Error, roll float64) {
 	r.spread = time.Duration(roll * float64(r.herd.retrying(failed.Class)))
 	r.wait = max(wait, failed.RetryAfter) + r.spread
 	r.next, r.asked = now.Add(r.wait), now.Add(failed.RetryAfter)
+}
+
+// spaced notes that the action succeeded at now and is needed all the same.
+func (r *retry) spaced(now time.Time) {
+	r.next = now.Add(renewalSpacing)
+	if r.asked.Before(r.next) {
+		r.asked = r.next
+	}
 }
 
 // retries is the patience with every action.

@@ -132,10 +132,11 @@ func reattesting(held states.Held, now time.Time) bool {
 	return held.Reattest(now) && (held.Next.Number == 0 || held.Next.Vault.ID == held.Current.Vault.ID)
 }
 
-// jwtMissing: for a new epoch the JWT must be fresh, fetched since it was due (law 3).
+// jwtMissing: for a new epoch the JWT must be fresh, fetched since it was due (law 3),
+// by whichever clock says that it is: they part where the machine slept.
 func jwtMissing(held states.Held, now time.Time) bool {
 	if reattesting(held, now) {
-		return !held.JWT.Live(now) || held.JWT.Received.Before(held.Current.Vault.ReattestAt)
+		return !held.JWT.Live(now) || !states.Passed(held.Current.Vault.ReattestAt, held.JWT.Received)
 	}
 	// One that a jump of the clock made worthless is asked for anew although no login
 	// is due: who woke up may be a copy, and the service names another VM then (F7).
