@@ -133,18 +133,35 @@ func Roots(all []Reason) []Reason {
 // Budget returns how long, from now, what is held carries on by itself: while
 // Vault does not answer, until the first credential that only Vault can renew ends;
 // while Consul does not answer, until an epoch or a certificate ends that no server
-// could be shown a successor of. Zero where nothing is held.
+// could be shown a successor of. Zero where nothing is held, or something was refused.
 func (h Held) Budget(now time.Time) (vaultGone, consulGone time.Duration) {
 	current := h.Current
-	if !current.Complete() {
+	if !current.Complete() || current.Vault.Refused || current.Consul.Refused || current.Certificate.Refused {
 		return 0, 0
 	}
-	first := Sooner(Sooner(current.Vault.Expires, current.Consul.Expires), current.Certificate.Expires)
-	last := current.Vault.Ends
-	if last.IsZero() {
-		last = current.Vault.Expires
+	last := []time.Time{current.Vault.Ends, current.Certificate.Expires}
+	if current.Vault.Ends.IsZero() {
+		last = append(last, current.Vault.Expires)
 	}
-	return Remaining(first, now), Remaining(Sooner(last, current.Certificate.Expires), now)
+	if current.Consul.RenewAt.IsZero() {
+		last = append(last, current.Consul.Expires) // its lease has met its maximum
+	}
+	return least(now, current.Vault.Expires, current.Consul.Expires, current.Certificate.Expires), least(now, last...)
+}
+
+// least is the time from now to the first of the moments, of which a zero one never
+// comes. Which is the first depends on the clock, where a machine slept.
+func least(now time.Time, moments ...time.Time) time.Duration {
+	first, found := time.Duration(0), false
+	for _, moment := range moments {
+		if moment.IsZero() {
+			continue
+		}
+		if left := Remaining(moment, now); !found || left < first {
+			first, found = left, true
+		}
+	}
+	return first
 }
 
 // ended is when the credential stopped being good, as far as is known.
