@@ -106,6 +106,10 @@ func (p *process) live() error {
 	case endFatal:
 		return exitCode(exitRestart)
 	default:
+		// Its service may not have come to that, where the leave took all the time.
+		if err := p.services.handover.Forget(); err != nil {
+			p.log.Warn("stopping", "error", err)
+		}
 		p.giveBack(held)
 		if err := forgetReason(p.site.RuntimeFolder); err != nil {
 			p.log.Warn("stopping", "error", err)
@@ -125,28 +129,39 @@ func (p *process) awaitJoined() {
 	}
 }
 
-// wait answers signals until one of them, or a fatal service, ends the process.
+// wait answers signals until one of them, or a fatal service, ends the process. A
+// successor is tried beside that: one that hangs keeps no SIGTERM waiting.
 func (p *process) wait() (end, error) {
+	trial, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	tried := make(chan error, 1)
+	trying, again := false, false
 	for {
+		if again && !trying {
+			trying, again = true, false
+			go func() { tried <- try(trial, p.executable) }()
+		}
 		select {
 		case err := <-p.fatal:
 			return endFatal, err
+		case err := <-tried:
+			trying = false
+			if err == nil {
+				p.log.Info("handing over", "to", p.executable)
+				return endSucceed, nil
+			}
+			p.log.Error("will not hand over, this process goes on", "error", err)
 		case received := <-p.signals.ends:
 			p.log.Debug("stopping", "signal", received.String())
 			return endLeave, nil
 		case received := <-p.signals.asks:
-			if received == syscall.SIGUSR1 {
-				if err := p.source.Dump(os.Stderr); err != nil {
-					p.log.Error("cannot dump", "error", err)
-				}
+			if received == syscall.SIGHUP {
+				again = true // after the one that is being tried, should that fail
 				continue
 			}
-			if err := try(p.executable); err != nil {
-				p.log.Error("will not hand over, this process goes on", "error", err)
-				continue
+			if err := p.source.Dump(os.Stderr); err != nil {
+				p.log.Error("cannot dump", "error", err)
 			}
-			p.log.Info("handing over", "to", p.executable)
-			return endSucceed, nil
 		}
 	}
 }

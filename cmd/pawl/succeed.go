@@ -25,8 +25,13 @@ const inheritance = "PAWL_INHERITANCE"
 
 const leaveWord = ",leave"
 
-// trialTimeout bounds the trial run of a new binary.
-const trialTimeout = 10 * time.Second
+const (
+	// trialTimeout bounds the trial run of a new binary.
+	trialTimeout = 10 * time.Second
+	// outputTimeout bounds the wait for the output of a trial that has ended: a child
+	// of its own may hold that open for ever.
+	outputTimeout = time.Second
+)
 
 // inherit returns what the process before this one left, from its memory or, after
 // a crash, from the file. What cannot be used is the same as nothing, said once.
@@ -79,10 +84,12 @@ func inherited(value string) ([]byte, net.Listener, error) {
 
 // try runs the binary that would succeed this process, as far as its version: one
 // that does not even start must not take the place of one that works (faults.md F45).
-func try(path string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), trialTimeout)
+func try(ctx context.Context, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, trialTimeout)
 	defer cancel()
-	if text, err := exec.CommandContext(ctx, path, "version").CombinedOutput(); err != nil {
+	command := exec.CommandContext(ctx, path, "version")
+	command.WaitDelay = outputTimeout
+	if text, err := command.CombinedOutput(); err != nil {
 		line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
 		return fmt.Errorf("try %s: %w: %s", path, err, line)
 	}

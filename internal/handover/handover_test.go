@@ -196,6 +196,25 @@ func TestKeeperTriesAgain(t *testing.T) {
 	}
 }
 
+// TestForget: what is forgotten does not come back, though its service still runs.
+func TestForget(t *testing.T) {
+	folder := memoryFolder(t)
+	keeper := NewKeeper(folder, "site", slog.New(slog.DiscardHandler))
+	held := states.Held{Current: states.Epoch{Number: 1}}
+	keeper.Refresh(held)
+	if _, err := Load(folder); err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	held.Current.Number++
+	keeper.Refresh(held) // it was under way
+	if _, err := Load(folder); !errors.Is(err, ErrNone) {
+		t.Errorf("after it was forgotten: %v", err)
+	}
+}
+
 // TestUnfitFolder: never on a disk, never in a folder that others may enter, never through a link.
 func TestUnfitFolder(t *testing.T) {
 	open := filepath.Join(memoryFolder(t), "open")

@@ -81,3 +81,12 @@ func (k *Keeper) Refresh(now states.Held) {
 	}
 	k.saved = want
 }
+
+// Forget deletes the file for good, whether or not the service has come to its
+// stop: what it holds is about to be revoked. Safe from any goroutine.
+func (k *Keeper) Forget() error {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	k.stopped = true
+	return Delete(k.folder)
+}
