@@ -119,7 +119,7 @@ func (w *world) RevokeToken(context.Context, secret.Secret) error {
 	return w.outcome("RevokeToken", vaultAway, vaultConfig)
 }
 func (w *world) Verify(context.Context, states.Identity, states.Epoch) error {
-	return w.outcome("Verify", consulAway, consulDead, consulRefuses)
+	return w.outcome("Verify", consulAway, consulDead, consulRefuses, localFault)
 }
 func (w *world) Install(context.Context, states.Identity, states.Epoch) error {
 	return w.outcome("Install", consulAway, localFault, gossipRefuses)

@@ -35,7 +35,8 @@ func withCandidate(held states.Held, epoch states.Epoch) states.Held {
 // candidate that Vault or Consul refuses for good is broken: it will be revoked
 // and dropped while Current goes on untouched (law 3); where Current's own token
 // died meanwhile, the candidate is all there is, and stays. So it does where this
-// machine is at fault, as with a wrong clock: another would fare no better.
+// machine is at fault, as with a wrong clock, or what it trusts is, as with servers
+// of a CA that is not in the site: another would fare no better.
 func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time) states.Held {
 	failed := failure.Of(err)
 	if failed.Class == failure.AuthDead && failed.Remote == failure.RemoteVault {
@@ -45,9 +46,9 @@ func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time)
 	if held.Next.Number == 0 || held.Next.Vault.Live(now) && !held.Current.Vault.Live(now) {
 		return held
 	}
-	switch failed.Class {
-	case failure.Transient:
-	case failure.Local:
+	switch {
+	case failed.Class == failure.Transient:
+	case failed.Class == failure.Local, failed.Class == failure.Config && failed.Remote == failure.RemoteHost:
 		held = blameNext(held)
 	default:
 		held = dropNext(held)

@@ -270,7 +270,7 @@ func TestRefusals(t *testing.T) {
 	}
 	site := agent.site
 	agent.site.CARoots = newAuthority(t).pem
-	if got := failure.Of(agent.Verify(t.Context(), self, good)); got == nil || got.Class != failure.Config || !strings.Contains(got.Fix, "ca_roots") {
+	if got := failure.Of(agent.Verify(t.Context(), self, good)); got == nil || got.Class != failure.Config || got.Remote != failure.RemoteHost || !strings.Contains(got.Fix, "ca_roots") {
 		t.Errorf("servers of another CA: %v", got)
 	}
 	agent.site = site

@@ -100,7 +100,8 @@ func judge(err error, wanted credentials) error {
 		return failure.New(failure.Local, failure.RemoteConsul, "verify credentials: %w", err).
 			WithFix("set this machine's clock (NTP); where it is right, renew the servers' certificate")
 	case errors.As(err, &unknown), errors.As(err, &hostname), errors.As(err, &invalid):
-		return failure.New(failure.Config, failure.RemoteConsul, "verify credentials: %w", err).
+		// It is what this machine trusts: no other candidate would be shown to them either.
+		return failure.New(failure.Config, failure.RemoteHost, "verify credentials: %w", err).
 			WithFix("the servers' certificate must be for server.<datacenter>.<domain> and by one of the site's ca_roots")
 	case strings.Contains(err.Error(), "remote error: tls"):
 		return failure.New(failure.Config, failure.RemoteConsul, "verify credentials: the servers refuse our certificate: %w", err).
