@@ -3,6 +3,7 @@ package fsm
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -172,4 +173,24 @@ func TestSuccessesAreSpaced(t *testing.T) {
 			t.Errorf("%s: %d attempts in %s, want one a second", when, got, calm)
 		}
 	}
+}
+
+// TestJumpWithoutMetadata: a JWT that could not be had after a jump, long before an
+// epoch is due, is no failed renewal: when the epoch became due it was overdue at
+// once, and a planned change went by way of Degraded.
+func TestJumpWithoutMetadata(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		r := launch(t, w, 1)
+		r.reaches(states.Serving, time.Minute)
+		w.set(func(w *world) { w.metadataDown = true })
+		r.Tell(transitions.ClockJumped("planted"))
+		r.pass(time.Minute)
+		w.set(func(w *world) { w.metadataDown = false })
+		r.pass(20 * time.Hour)
+		if w.logins != 2 || strings.Contains(r.walk(), string(states.Degraded)) {
+			t.Errorf("%d logins, by way of %s", w.logins, r.walk())
+		}
+		r.end()
+	})
 }

@@ -49,20 +49,20 @@ func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time)
 	switch {
 	case failed.Class == failure.Transient:
 	case failed.Class == failure.Local, failed.Class == failure.Config && failed.Remote == failure.RemoteHost:
-		held = blameNext(held)
+		held = blameNext(held, now)
 	default:
-		held = dropNext(held)
+		held = dropNext(held, now)
 	}
 	return held
 }
 
 // dropNext puts the candidate away: its Vault token, if it has one of its own,
 // goes to those to be revoked.
-func dropNext(held states.Held) states.Held {
+func dropNext(held states.Held, now time.Time) states.Held {
 	if held.Next.Vault.ID != held.Current.Vault.ID {
 		held.Former = withFormer(held.Former, held.Next.Vault)
 	}
-	held = blameNext(held)
+	held = blameNext(held, now)
 	held.Next = states.Epoch{}
 	return held
 }
@@ -77,36 +77,38 @@ func withFormer(former []states.VaultToken, token states.VaultToken) []states.Va
 
 // The blames: which renewal a failed attempt leaves overdue.
 
-func blameToken(held states.Held) states.Held {
+func blameToken(held states.Held, _ time.Time) states.Held {
 	held.Current.Vault.Failed = true
 	return held
 }
 
-func blameLease(held states.Held) states.Held {
+func blameLease(held states.Held, _ time.Time) states.Held {
 	held.Current.Consul.Failed = true
 	return held
 }
 
-func blameCertificate(held states.Held) states.Held {
+func blameCertificate(held states.Held, _ time.Time) states.Held {
 	held.Current.Certificate.Failed = true
 	return held
 }
 
-func blameReattest(held states.Held) states.Held {
-	held.Current.Vault.ReattestFailed = true
+// blameReattest: a JWT that could not be had after a jump of the clock, before a new
+// epoch is due, is no failure of one.
+func blameReattest(held states.Held, now time.Time) states.Held {
+	held.Current.Vault.ReattestFailed = held.Current.Vault.ReattestFailed || held.Reattest(now)
 	return held
 }
 
 // blameNext blames what the candidate was made for: a new epoch, or a new
 // certificate within the current one.
-func blameNext(held states.Held) states.Held {
+func blameNext(held states.Held, now time.Time) states.Held {
 	switch {
 	case held.Next.Number == 0:
 		return held
 	case held.Next.Vault.ID == held.Current.Vault.ID:
-		return blameCertificate(held)
+		return blameCertificate(held, now)
 	default:
-		return blameReattest(held)
+		return blameReattest(held, now)
 	}
 }
 

@@ -51,7 +51,7 @@ type Work struct {
 	// do is the attempt itself; call Attempt.
 	do func(ctx context.Context, held states.Held) (states.Held, error)
 	// blame marks, after a failure, the renewal that is now overdue; nil where none is.
-	blame func(held states.Held) states.Held
+	blame func(held states.Held, now time.Time) states.Held
 }
 
 // Settings are what the tables need of the site, and of the world's clock and dice.
@@ -166,7 +166,7 @@ func (w Work) judge(held states.Held, err error, now time.Time) states.Held {
 		held = seen(held, asked, now)
 	}
 	if w.blame != nil {
-		held = w.blame(held)
+		held = w.blame(held, now)
 	}
 	return held
 }
