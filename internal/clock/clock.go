@@ -10,21 +10,49 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Clock is the corrected clock. The zero value has measured nothing and corrects
 // nothing. Safe from any goroutine.
-type Clock struct{ ahead atomic.Pointer[time.Duration] }
+type Clock struct{ measured atomic.Pointer[measurement] }
+
+// measurement is how far the wall clock was ahead at a moment of two clocks. The
+// boot clock cannot be set and counts the time asleep: a step of the wall clock since
+// then is known without another answer, which a wrong correction could keep us from.
+type measurement struct {
+	ahead time.Duration
+	wall  time.Time
+	boot  time.Duration
+}
+
+// at returns how far the wall clock is ahead when it and the boot clock say this. A
+// second is below what HTTP's Date tells, and far above the time between two looks.
+func (m measurement) at(wall time.Time, boot time.Duration) time.Duration {
+	step := wall.Round(0).Sub(m.wall) - (boot - m.boot)
+	if step.Abs() < time.Second {
+		return m.ahead
+	}
+	return m.ahead + step
+}
+
+// sinceBoot reads the boot clock; it fails on no Linux there is.
+func sinceBoot() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &now)
+	return time.Duration(now.Nano())
+}
 
 // Ahead returns how far this machine's wall clock is ahead of the far ends'
 // (negative: behind), and false while nothing was measured. HTTP tells whole
 // seconds only: less than two of them mean nothing.
 func (c *Clock) Ahead() (time.Duration, bool) {
-	ahead := c.ahead.Load()
-	if ahead == nil {
+	measured := c.measured.Load()
+	if measured == nil {
 		return 0, false
 	}
-	return *ahead, true
+	return measured.at(time.Now(), sinceBoot()), true
 }
 
 // Now returns the corrected time.
@@ -34,7 +62,7 @@ func (c *Clock) Now() time.Time {
 }
 
 // Observe notes that a far end said date at some moment between asked and
-// answered. A zero date is none.
+// answered, which is now. A zero date is none.
 func (c *Clock) Observe(date, asked, answered time.Time) {
 	if date.IsZero() {
 		return
@@ -42,7 +70,7 @@ func (c *Clock) Observe(date, asked, answered time.Time) {
 	// The second that was cut off and the way of the answer are halved: the error is below one second.
 	middle := asked.Add(answered.Sub(asked) / 2).Round(0)
 	ahead := middle.Sub(date.Add(500 * time.Millisecond))
-	c.ahead.Store(&ahead)
+	c.measured.Store(&measurement{ahead, answered.Round(0), sinceBoot()})
 }
 
 // Watch returns a transport that observes the Date of every answer of base.

@@ -50,3 +50,31 @@ func TestWatch(t *testing.T) {
 	}
 	client.CloseIdleConnections()
 }
+
+// TestStepsSince: what was measured follows the wall clock when that is set, and
+// only then. A correction that stayed as it was would call a clock wrong that NTP
+// has just set right, refuse Vault's certificate by it, and never hear of its Date.
+func TestStepsSince(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	then := time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC)
+	behind := measurement{ahead: -10 * year, wall: then, boot: time.Minute}
+	for _, row := range []struct {
+		name       string
+		wall, boot time.Duration // since the measurement
+		want       time.Duration
+	}{
+		{"at once", 0, 0, -10 * year},
+		{"an hour later", time.Hour, time.Hour, -10 * year},
+		{"asleep for a day: both clocks count it", 24 * time.Hour, 24 * time.Hour, -10 * year},
+		{"set right", 10*year + time.Hour, time.Hour, 0},
+		{"set too far", 11*year + time.Hour, time.Hour, year},
+		{"set back", -year, 0, -11 * year},
+	} {
+		if got := behind.at(then.Add(row.wall), time.Minute+row.boot); got != row.want {
+			t.Errorf("%s: ahead by %s, want %s", row.name, got, row.want)
+		}
+	}
+	if first, second := sinceBoot(), sinceBoot(); first <= 0 || second < first {
+		t.Errorf("the boot clock says %s, then %s", first, second)
+	}
+}
