@@ -61,8 +61,9 @@ type scene struct {
 	// it was started since, so that it has no former state to be back in.
 	killed, fresh bool
 
-	// injected and healed are when the fault began and ended.
-	injected, healed time.Time
+	// injected and healed are when the fault began and ended, struck when making it
+	// was done: some faults are many blows.
+	injected, struck, healed time.Time
 	// moved and logged are how many moves and lines there were before.
 	moved, logged int
 	// before is the agent's status before the fault.
@@ -170,6 +171,7 @@ func (s *scene) name(name, addresses string) error {
 // strike injects the fault. What comes after is of it.
 func (s *scene) strike(ctx context.Context) error {
 	s.injected = time.Now()
+	defer func() { s.struck = time.Now() }()
 	s.logged = s.log.count()
 	if s.running != nil {
 		s.moved = s.running.log.count()
@@ -210,7 +212,7 @@ func (s *scene) suffer(ctx context.Context) error {
 	}
 	s.healed = time.Now()
 	if s.heal == nil {
-		s.healed = s.injected // it was over as soon as it was made
+		s.healed = s.struck // it was over as soon as it was made
 	}
 	within := s.within
 	if within == 0 {

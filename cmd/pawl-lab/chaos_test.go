@@ -188,6 +188,16 @@ func TestReapingInALog(t *testing.T) {
 	}
 }
 
+// TestManyBlows: a fault of many blows is over with the last of them. Timed from the
+// first, an agent that was back at once was late, by the time that the blows took.
+func TestManyBlows(t *testing.T) {
+	var last time.Time
+	s := &scene{fault: fault{inject: func(context.Context, *scene) error { last = time.Now(); return nil }}, log: newChronicle(new(bytes.Buffer))}
+	if err := s.strike(t.Context()); err != nil || s.injected.After(last) || s.struck.Before(last) {
+		t.Errorf("began %s, last blow %s, over %s (%v)", s.injected, last, s.struck, err)
+	}
+}
+
 func TestInOrderStopsAtAnError(t *testing.T) {
 	did := ""
 	step := func(name string, err error) deed {
