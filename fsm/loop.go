@@ -250,22 +250,27 @@ func (m *Machine) take(now time.Time, ended result) string {
 	retry.probe = row.Probe
 	retry.failed(now, failed, m.options.Settings.Roll())
 	m.retries.refused(row, failed, m.options.Work)
+	another := failed.Fix != "" && failed.Fix != record.told
+	if another {
+		record.told = failed.Fix
+	}
 	record.Failed++
 	record.Running = retry.attempts
 	record.LastClass, record.LastError, record.Fix = failed.Class, ended.err.Error(), failed.Fix
 	record.LastAt, record.Backoff, record.NextAttempt = moment(now), retry.wait.Seconds(), moment(retry.next)
 	record.Standing = true
-	m.logFailure(row, retry, failed, ended.err)
+	m.logFailure(row, retry, failed, ended.err, another)
 	return fmt.Sprintf("%s failed (%s): %v", row.Action, failed.Class, ended.err)
 }
 
-// logFailure logs the first failure and then every doubling (models.md, house style).
-func (m *Machine) logFailure(row transitions.Work, retry *retry, failed *failure.Error, err error) {
+// logFailure logs the first failure and then every doubling (models.md, house
+// style), and one that a person can mend in another way than the one before.
+func (m *Machine) logFailure(row transitions.Work, retry *retry, failed *failure.Error, err error, another bool) {
 	level := slog.LevelWarn
 	switch {
 	case failed.Class == failure.Bug:
 		level = slog.LevelError
-	case retry.attempts&(retry.attempts-1) != 0:
+	case !another && retry.attempts&(retry.attempts-1) != 0:
 		level = slog.LevelDebug
 	}
 	attributes := []any{"action", row.Action, "class", failed.Class, "error", err, "attempt", retry.attempts, "next_in", retry.wait.Round(time.Millisecond)}
@@ -328,7 +333,7 @@ func (m *Machine) forgive() {
 	for action, record := range m.records {
 		if !record.Standing {
 			m.retries.clear(action)
-			record.Running, record.LastClass, record.LastError, record.Fix = 0, "", "", ""
+			record.Running, record.LastClass, record.LastError, record.Fix, record.told = 0, "", "", "", ""
 			record.LastAt, record.Backoff, record.NextAttempt = nil, 0, nil
 		}
 	}

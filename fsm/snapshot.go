@@ -91,6 +91,8 @@ type Attempts struct {
 	Standing bool `json:"standing"`
 	// Took is how long the last attempt that succeeded took, in seconds.
 	Took float64 `json:"last_success_took_seconds,omitempty"`
+	// told is the last fix that was logged.
+	told string
 }
 
 // InFlight is the attempt under way.

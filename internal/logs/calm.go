@@ -97,7 +97,7 @@ func (c calm) WithGroup(name string) slog.Handler {
 }
 
 // kind is what makes two lines the same to a reader: whose they are, what they
-// say, and of which action or check, whatever the numbers in them.
+// say, of which action or check, and what a person could do, whatever the numbers in them.
 func (c calm) kind(record slog.Record) string {
 	for _, stem := range stems {
 		if c.scope != "" && strings.HasPrefix(record.Message, stem.begins) {
@@ -107,7 +107,7 @@ func (c calm) kind(record slog.Record) string {
 	var text strings.Builder
 	text.WriteString(c.scope)
 	text.WriteString(record.Level.String())
-	for _, part := range []string{record.Message, attribute(record, "action"), attribute(record, "class"), attribute(record, "check"), attribute(record, "service")} {
+	for _, part := range []string{record.Message, attribute(record, "action"), attribute(record, "class"), attribute(record, "fix"), attribute(record, "check"), attribute(record, "service")} {
 		text.WriteByte(' ')
 		text.WriteString(strings.Map(withoutDigits, part))
 	}

@@ -69,6 +69,22 @@ func TestCalm(t *testing.T) {
 	t.Logf("%d lines for about %d said", len(first), 3600/8*2+3600/3*3)
 }
 
+// TestAnotherFix: a Vault that was away and came back sealed is of one class, and
+// the line that says what a person must do now is not a repetition.
+func TestAnotherFix(t *testing.T) {
+	s := newStream()
+	for _, fix := range []string{"", "unseal vault", "", "unseal vault"} {
+		attributes := []any{"action", "probe_vault", "class", "transient"}
+		if fix != "" {
+			attributes = append(attributes, "fix", fix)
+		}
+		s.say(s.logger, slog.LevelWarn, "failed", attributes...)
+	}
+	if lines := s.lines(); len(lines) != 2 || !strings.Contains(lines[1], "unseal") {
+		t.Errorf("wrote %q", lines)
+	}
+}
+
 // TestNotCalm: arrows are never left out, nor is anything that whoever debugs asked for.
 func TestNotCalm(t *testing.T) {
 	var text strings.Builder
