@@ -93,5 +93,6 @@ func worst(first, second error) error {
 	}
 	joined := *chosen
 	joined.Err = errors.Join(first, second)
+	joined.RetryAfter = max(failure.Of(first).RetryAfter, failure.Of(second).RetryAfter)
 	return &joined
 }

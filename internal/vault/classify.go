@@ -93,8 +93,10 @@ func (c *Client) refused(ctx context.Context, call call, text string) *failure.E
 			return c.failed(call, failure.Config, failure.RemoteVault, text+"; the token is good").
 				WithFix("let the policy of " + c.rolePath() + " " + capability(call) + " " + call.path + ", or correct the path in the site file")
 		}
-		if class := failure.Of(err).Class; class != failure.AuthDead {
-			return c.failed(call, failure.Transient, failure.RemoteVault, text+"; whether the token lives is not known")
+		if looked := failure.Of(err); looked.Class != failure.AuthDead {
+			unknown := c.failed(call, failure.Transient, failure.RemoteVault, text+"; whether the token lives is not known")
+			unknown.RetryAfter = looked.RetryAfter
+			return unknown
 		}
 		return dead
 	}

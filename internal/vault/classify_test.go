@@ -113,6 +113,23 @@ func TestRecordedAnswers(t *testing.T) {
 	}
 }
 
+// TestBusyAtLookup: where the second question of a refusal is told to wait, so is
+// the attempt.
+func TestBusyAtLookup(t *testing.T) {
+	client := serve(t, func(writer http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/v1/"+lookupPath {
+			http.Error(writer, `{"errors":["permission denied"]}`, http.StatusForbidden)
+			return
+		}
+		writer.Header().Set("Retry-After", "7")
+		http.Error(writer, `{"errors":["rate limit quota exceeded"]}`, http.StatusTooManyRequests)
+	})
+	_, err := client.RenewToken(t.Context(), secret.New(canary))
+	if got := failure.Of(err); got == nil || got.Class != failure.Transient || got.RetryAfter != 7*time.Second {
+		t.Errorf("got %v (%+v), want to wait for 7 s", got, got)
+	}
+}
+
 // TestForeignRefusal: a firewall's or a gateway's own 403 says nothing of our token,
 // which was once thrown away by it, and with it whatever was leased under it.
 func TestForeignRefusal(t *testing.T) {
