@@ -156,19 +156,27 @@ func (w Work) judge(held states.Held, err error, now time.Time) states.Held {
 	}
 	failed := failure.Of(err)
 	if failed.Remote != failure.RemoteHost && failed.Remote != asked {
-		// The first far end answered; it was another one, behind it, that did not.
+		// The first far end answered; it was another one, behind it, that did not. That
+		// Vault does not reach Consul says nothing of our own way there.
 		held = seen(held, asked, now)
-		asked = failed.Remote
+		if asked = failed.Remote; asked == failure.RemoteConsul {
+			return w.blamed(held, now)
+		}
 	}
 	if failed.Class == failure.Transient || failed.Stranger {
 		held = lost(held, asked, now, failed.Error())
 	} else {
 		held = seen(held, asked, now)
 	}
-	if w.blame != nil {
-		held = w.blame(held, now)
+	return w.blamed(held, now)
+}
+
+// blamed marks the renewal that the failed attempt leaves overdue, if there is one.
+func (w Work) blamed(held states.Held, now time.Time) states.Held {
+	if w.blame == nil {
+		return held
 	}
-	return held
+	return w.blame(held, now)
 }
 
 // seen: Consul's and the exporter's sightings are made by the actions that read
