@@ -55,31 +55,35 @@ func inherit(of environment) (held states.Held, listener net.Listener, leave boo
 	return held, listener, leave
 }
 
-// inherited takes the descriptors named by the variable.
+// inherited takes the descriptors named by the variable. The listener is taken
+// whatever becomes of the rest: left open it would keep the port from us.
 func inherited(value string) ([]byte, net.Listener, error) {
 	if value == "" {
 		return nil, nil, handover.ErrNone
 	}
 	memory, socket, _ := strings.Cut(value, ",")
+	listener := inheritedListener(socket)
 	descriptor, err := strconv.Atoi(memory)
 	if err != nil || descriptor < 3 {
-		return nil, nil, fmt.Errorf("read %s: %q names no descriptor", inheritance, value)
+		return nil, listener, fmt.Errorf("read %s: %q names no descriptor", inheritance, value)
 	}
 	text, err := handover.FromMemory(descriptor)
-	if err != nil {
-		return nil, nil, err
-	}
-	descriptor, err = strconv.Atoi(socket)
+	return text, listener, err
+}
+
+// inheritedListener returns nil where no listener was left: this process binds its own.
+func inheritedListener(socket string) net.Listener {
+	descriptor, err := strconv.Atoi(socket)
 	if err != nil || descriptor < 3 {
-		return text, nil, nil // no listener was left: this process binds its own
+		return nil
 	}
 	file := os.NewFile(uintptr(descriptor), "exporter")
 	defer file.Close()
 	listener, err := net.FileListener(file)
 	if err != nil {
-		return text, nil, nil
+		return nil
 	}
-	return text, listener, nil
+	return listener
 }
 
 // try runs the binary that would succeed this process, as far as its version: one

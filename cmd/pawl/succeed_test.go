@@ -3,10 +3,12 @@ package main
 import (
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,4 +79,37 @@ func TestToldWhileStopping(t *testing.T) {
 		t.Error("it heard a SIGTERM that nobody sent")
 	}
 	signal.Stop(p.signals.asks)
+}
+
+// TestListenerOfABadHandOver: what is handed over cannot be read, and the listener
+// is taken all the same: nobody would ever accept on it, and its port stay taken.
+func TestListenerOfABadHandOver(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	left, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	descriptor, err := syscall.Dup(int(left.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = left.Close(), listener.Close()
+	_, taken, err := inherited("nonsense," + strconv.Itoa(descriptor))
+	if err == nil || taken == nil {
+		t.Fatalf("took %v, %v", taken, err)
+	}
+	if taken.Addr().String() != listener.Addr().String() {
+		t.Errorf("took %s", taken.Addr())
+	}
+	if err := taken.Close(); err != nil {
+		t.Error(err)
+	}
+	again, err := net.Listen("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatalf("the port stays taken: %v", err)
+	}
+	_ = again.Close()
 }
