@@ -82,6 +82,8 @@ const (
 	// watchInterval is the longest the loop sleeps, so that a jump of the clock is
 	// noticed within 15 s (issue 4).
 	watchInterval = 12 * time.Second
+	// landing is how long an attempt may go on when the machine is told to end.
+	landing = 500 * time.Millisecond
 	// jumpTolerance is how far the clocks may part between two turns: NTP slews far less.
 	jumpTolerance = 2 * time.Second
 )
@@ -120,7 +122,7 @@ func (m *Machine) Tell(news transitions.News) {
 // Snapshot returns the last published snapshot. It never waits. Safe from any goroutine.
 func (m *Machine) Snapshot() *Snapshot { return m.snapshot.Load() }
 
-// Run turns the machine until ctx ends, then cancels the attempt under way and
+// Run turns the machine until ctx ends, then lands the attempt under way and
 // returns what is held, so that the caller can give it back. It must be called
 // once, and owns the machine.
 func (m *Machine) Run(ctx context.Context) states.Held {
@@ -145,14 +147,22 @@ func (m *Machine) Run(ctx context.Context) states.Held {
 	}
 }
 
-// land cancels the attempt under way and waits for what it still brings home.
+// land waits for what the attempt under way brings home, and cancels it where that
+// takes longer than a healthy far end does: a token that Vault grants to who has
+// hung up is nobody's to revoke.
 func (m *Machine) land() states.Held {
 	if m.flight == nil {
 		return m.held
 	}
-	m.flight.cancel()
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(landing)
 	defer timer.Stop()
+	select {
+	case r := <-m.results:
+		return r.held
+	case <-timer.C:
+	}
+	m.flight.cancel()
+	timer.Reset(grace)
 	select {
 	case r := <-m.results:
 		return r.held
@@ -370,7 +380,7 @@ func (m *Machine) start(ctx context.Context, now time.Time) {
 
 // takeOff makes the attempt on a goroutine of its own, with its deadline.
 func (m *Machine) takeOff(ctx context.Context, flight *flight, held states.Held) {
-	attempt, cancel := context.WithTimeout(ctx, flight.row.Deadline)
+	attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), flight.row.Deadline) // land cancels it
 	flight.cancel = cancel
 	go m.fly(attempt, cancel, flight, held)
 }
