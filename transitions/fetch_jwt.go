@@ -20,9 +20,6 @@ func (a *actions) fetchJWT(ctx context.Context, held states.Held) (states.Held, 
 			grant.Identity.Node, grant.Identity.NodeID, held.Identity.Node, held.Identity.NodeID).
 			WithFix("if this VM was renamed or rebuilt, restart pawl; else look for a wrong or spoofed metadata service")
 	}
-	if !held.Reattest(a.Now()) {
-		held.Current.Vault.ReattestFailed = false // it was asked for who we are, and no new epoch was due
-	}
 	held.Identity = grant.Identity
 	held.JWT = states.JWT{Life: states.NewLife(grant.ID, a.Now(), grant.TTL, a.Roll()), Text: grant.Text}
 	return held, nil
