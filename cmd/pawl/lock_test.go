@@ -25,11 +25,39 @@ func TestHold(t *testing.T) {
 		t.Errorf("after the first one ended: %v", err)
 	}
 	_ = again.Close()
+}
+
+// TestHoldRefuses: a folder that cannot be had is refused with its name, the reason
+// and what to do (faults.md F36).
+func TestHoldRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hold(filepath.Join(file, "run")); err == nil || !strings.Contains(err.Error(), "RuntimeDirectory") {
-		t.Errorf("an impossible folder gave: %v", err)
+	// Root may give its folder away; nobody else owns the root folder.
+	foreign := "/"
+	if os.Geteuid() == 0 {
+		foreign = t.TempDir()
+		if err := os.Chown(foreign, 64646, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked := t.TempDir()
+	if err := os.Mkdir(filepath.Join(locked, lockName), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []struct{ folder, why, fix string }{
+		{filepath.Join(file, "run"), "not a directory", "RuntimeDirectory="},
+		{file, "not a directory", "RuntimeDirectory="},
+		{foreign, "belongs to uid", "as the folder's owner"},
+		{locked, "is a directory", "RuntimeDirectory="},
+	} {
+		_, err := hold(one.folder)
+		if err == nil || !strings.Contains(err.Error(), one.folder) || !strings.Contains(err.Error(), one.why) || !strings.Contains(err.Error(), one.fix) {
+			t.Errorf("%s is refused with %v, want %q and %q", one.folder, err, one.why, one.fix)
+		}
+	}
+	if entries, err := os.ReadDir(foreign); err == nil && foreign != "/" && len(entries) > 0 {
+		t.Errorf("it left something in a foreign folder: %v", entries)
 	}
 }

@@ -33,6 +33,8 @@ func TestProduction(t *testing.T) {
 			testSwitchedOff(t, l, program{environment: []string{"PAWL_REGISTER_NODE_EXPORTER=false"}})
 		}},
 		{"bad switch", testBadSwitch},
+		{"read-only root", testReadOnlyRoot},
+		{"no runtime folder", testNoFolder},
 		{"anonymous", testAnonymous},
 		{"dump", testDump},
 		{"exporter's port taken", testPortTaken},
