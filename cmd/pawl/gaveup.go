@@ -36,10 +36,11 @@ func tellReason(folder string, log *slog.Logger) {
 	}
 }
 
-// forgetReason is for a process that was told to stop.
-func forgetReason(folder string) error {
-	if err := os.Remove(filepath.Join(folder, gaveUpName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget why a process before gave up: %w", err)
+// forget removes a file of the runtime folder that tells of processes before,
+// which need not be there. It is for a process that was told to stop.
+func forget(folder, name string) error {
+	if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget what was before: %w", err)
 	}
 	return nil
 }

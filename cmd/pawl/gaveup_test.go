@@ -30,7 +30,7 @@ func TestReasonIsKept(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := forgetReason(folder); err != nil {
+		if err := forget(folder, gaveUpName); err != nil {
 			t.Error(err)
 		}
 	}

@@ -30,6 +30,7 @@ const (
 type process struct {
 	environment
 	executable string
+	lock       *lock
 	machine    *fsm.Machine
 	supervisor *service.Supervisor
 	services   embeddedServices
@@ -63,6 +64,9 @@ func (p *process) live() error {
 	go func() { stopped <- p.supervisor.Serve(servicesContext) }()
 
 	how, why := p.wait()
+	if how == endLeave {
+		p.lock.told() // now: even if the end is not reached, it was asked for
+	}
 	told := p.hurry(how)
 	if how == endLeave && p.restored {
 		p.awaitJoined()
@@ -111,8 +115,10 @@ func (p *process) live() error {
 			p.log.Warn("stopping", "error", err)
 		}
 		p.giveBack(held)
-		if err := forgetReason(p.site.RuntimeFolder); err != nil {
-			p.log.Warn("stopping", "error", err)
+		for _, name := range []string{gaveUpName, crashesName} {
+			if err := forget(p.site.RuntimeFolder, name); err != nil {
+				p.log.Warn("stopping", "error", err)
+			}
 		}
 		return nil
 	}

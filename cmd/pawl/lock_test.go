@@ -27,6 +27,36 @@ func TestHold(t *testing.T) {
 	_ = again.Close()
 }
 
+// TestVanished: who takes the folder knows whether the one before it was told to end.
+func TestVanished(t *testing.T) {
+	folder := t.TempDir()
+	vanished := func(prepare func(*lock)) int {
+		held, err := hold(folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		prepare(held)
+		return held.vanished
+	}
+	own := os.Getpid()
+	for i, one := range []struct {
+		want    int
+		prepare func(*lock)
+	}{
+		{0, func(*lock) {}},                 // the first one ever; it ends by itself
+		{own, (*lock).told},                 // this one is told to
+		{0, func(*lock) {}},                 // so it is no crash
+		{own, func(l *lock) { l.say("") }},  // nothing is known
+		{0, func(l *lock) { l.say("odd") }}, // what is written there is nobody's pid
+		{0, func(*lock) {}},
+	} {
+		if got := vanished(one.prepare); got != one.want {
+			t.Errorf("%d: %d vanished, want %d", i, got, one.want)
+		}
+	}
+}
+
 // TestHoldRefuses: a folder that cannot be had is refused with its name, the reason
 // and what to do (faults.md F36).
 func TestHoldRefuses(t *testing.T) {

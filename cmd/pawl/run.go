@@ -103,6 +103,10 @@ func run(of environment) error {
 	seed := rand.Uint64()
 	of.log.Debug("starting", "version", version, "site", of.site.Name, "site_hash", of.site.Hash(), "seed", seed)
 	tellReason(of.site.RuntimeFolder, of.log)
+	if os.Getenv(inheritance) != "" {
+		lock.vanished = 0 // it executed us in its place, on purpose
+	}
+	crashes := tellCrashes(of.site.RuntimeFolder, lock.vanished, started, of.log)
 	for _, warning := range of.site.Warnings(started) {
 		of.log.Warn("site", "warning", warning)
 	}
@@ -115,7 +119,7 @@ func run(of environment) error {
 	var supervisor *service.Supervisor
 	source := status.Source{
 		About: status.About{Version: version, Site: of.site.Name, SiteHash: of.site.Hash(),
-			PID: os.Getpid(), Started: started, Registers: of.registers},
+			PID: os.Getpid(), Started: started, Registers: of.registers, Crashes: crashes},
 		Snapshot: func() *fsm.Snapshot { return machine.Snapshot() },
 		Services: func() []service.Status { return supervisor.Status() },
 		Now:      time.Now,
@@ -155,7 +159,7 @@ func run(of environment) error {
 	}
 
 	return (&process{
-		environment: of, executable: executable, machine: machine, supervisor: supervisor,
+		environment: of, executable: executable, lock: lock, machine: machine, supervisor: supervisor,
 		services: services, tokens: vaultClient, source: source, signals: received, fatal: ended,
 		restored: held.Current.Number > 0,
 	}).live()

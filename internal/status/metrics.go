@@ -22,6 +22,7 @@ const MetricsPath = "/pawl/metrics"
 var (
 	buildInfo       = described("build_info", "1, with the version and the site of this binary.", "version", "site", "site_hash")
 	startTime       = described("start_timestamp_seconds", "When this process began.")
+	recentCrashes   = described("recent_crashes", "How often within a day a process was started after one that nobody had told to end.")
 	inState         = described("state", "1 for the state the machine is in, else 0.", "state")
 	ready           = described("ready", "1 while the node can be relied on: registration read back lately, exporter answering.")
 	reasonStands    = described("reason", "1 while a reason stands that no other one explains.", "name")
@@ -68,6 +69,8 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(buildInfo, 1, report.Version, report.Site, report.SiteHash)
 	gauge(startTime, seconds(&report.Started))
+	recent, _ := report.crashed(c.source.Now())
+	gauge(recentCrashes, float64(recent))
 	for _, state := range states.All() {
 		gauge(inState, truth(state == report.State), string(state))
 	}

@@ -24,7 +24,7 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := Source{
-		About: About{Version: "v", Site: "s", SiteHash: "h"}, Snapshot: machine.Snapshot, Now: time.Now,
+		About: About{Version: "v", Site: "s", SiteHash: "h", Crashes: []time.Time{time.Now(), time.Now()}}, Snapshot: machine.Snapshot, Now: time.Now,
 		Services: func() []service.Status { return []service.Status{{Name: "consul", Running: true}} },
 	}
 	recorder := httptest.NewRecorder()
@@ -51,7 +51,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("the series are not those of %s (%v); got:\n%s", golden, err, got)
 	}
-	if !strings.Contains(string(text), `pawl_state{state="NoIdentity"} 1`) || !strings.Contains(string(text), `pawl_state{state="Serving"} 0`) {
+	if !strings.Contains(string(text), `pawl_state{state="NoIdentity"} 1`) || !strings.Contains(string(text), `pawl_state{state="Serving"} 0`) || !strings.Contains(string(text), "pawl_recent_crashes 2\n") {
 		t.Errorf("a bare machine says:\n%s", text)
 	}
 }

@@ -55,6 +55,22 @@ type About struct {
 	Started  time.Time `json:"started"`
 	// Registers says whether node_exporter is registered: the one runtime setting.
 	Registers bool `json:"register_node_exporter"`
+	// Crashes are the moments, oldest first, at which a process was started after
+	// one that nobody had told to end, since one was told so.
+	Crashes []time.Time `json:"crashes"`
+}
+
+// crashesLately bounds what the short form and the metric count.
+const crashesLately = 24 * time.Hour
+
+// crashed returns how many crashes there were lately, and when the last one was.
+func (a About) crashed(now time.Time) (count int, last time.Time) {
+	for _, each := range a.Crashes {
+		if now.Sub(each) < crashesLately {
+			count, last = count+1, each
+		}
+	}
+	return count, last
 }
 
 // Report is the whole dump, one JSON document.
@@ -118,6 +134,9 @@ func (r Report) Human(to io.Writer, now time.Time) error {
 	var text strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&text, format+"\n", args...) }
 	line("%s: %s for %s (%s)", orUnknown(r.Node.Name), r.State, short(now.Sub(r.Since)), r.Verdict)
+	if count, last := r.crashed(now); count > 0 {
+		line("  crashed %d times within a day, last %s ago", count, short(max(0, now.Sub(last))))
+	}
 	for _, reason := range states.Roots(r.Reasons) {
 		line("  reason  %s%s%s", reason.Name, since(reason.Since, now), colon(reason.Detail))
 	}

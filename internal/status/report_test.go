@@ -258,7 +258,9 @@ func countSecrets(v reflect.Value) int {
 func TestHuman(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	at := func(d time.Duration) *time.Time { moment := now.Add(d); return &moment }
-	report := Report{Verdict: VerdictBroken, Snapshot: &fsm.Snapshot{
+	// The first crash is too old to count; the clock was set back after the last one.
+	crashes := []time.Time{*at(-25 * time.Hour), *at(-2 * time.Hour), *at(time.Second)}
+	report := Report{About: About{Crashes: crashes}, Verdict: VerdictBroken, Snapshot: &fsm.Snapshot{
 		State: states.Degraded, Since: now.Add(-90 * time.Second), Node: fsm.Node{Name: "vm-1"},
 		Reasons: []states.Reason{
 			{Name: "vault_unreachable", Since: now.Add(-75 * time.Second), Detail: "log in: no route"},
@@ -277,6 +279,7 @@ func TestHuman(t *testing.T) {
 		},
 	}, Services: []service.Status{{Name: "node_exporter", Running: true}, {Name: "consul", LastError: "bind: taken"}}}
 	want := `vm-1: Degraded for 1m30s (broken)
+  crashed 2 times within a day, last 0s ago
   reason  vault_unreachable for 1m15s: log in: no route
   reason  exporter_down
   failing log_in (config, 4 times, again in 2.5s): log in: no role pawl

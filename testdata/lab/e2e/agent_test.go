@@ -181,12 +181,13 @@ func (a *agent) awaitMove(mark int, to ...string) move {
 
 // report is what the tests read of the agent's report.
 type report struct {
-	Verdict   string    `json:"verdict"`
-	PID       int       `json:"pid"`
-	Registers bool      `json:"register_node_exporter"`
-	State     string    `json:"state"`
-	Since     time.Time `json:"since"`
-	Ready     bool      `json:"ready"`
+	Verdict   string      `json:"verdict"`
+	PID       int         `json:"pid"`
+	Registers bool        `json:"register_node_exporter"`
+	Crashes   []time.Time `json:"crashes"`
+	State     string      `json:"state"`
+	Since     time.Time   `json:"since"`
+	Ready     bool        `json:"ready"`
 	Clock     struct {
 		Ahead float64 `json:"ahead_seconds"`
 	} `json:"clock"`

@@ -168,6 +168,9 @@ func testSwitchedOff(t *testing.T, l *lab, of program) {
 	if got.Registers {
 		t.Error("the report says that node_exporter is registered")
 	}
+	if len(got.Crashes) != 0 {
+		t.Errorf("the one before was told to stop, and the report has crashes: %v", got.Crashes)
+	}
 	found := l.awaitCatalogue(t, "the node is there", func(found *consul.CatalogNode) bool { return found != nil })
 	if found.Services[serviceName] != nil || len(found.Services) != 0 {
 		t.Errorf("services are in the catalogue: %+v", found.Services)

@@ -158,6 +158,9 @@ func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent) {
 			t.Errorf("the %s is another one", thing)
 		}
 	}
+	if len(after.Crashes) != crashes {
+		t.Errorf("of %d crashes the report knows %d", crashes, len(after.Crashes))
+	}
 	if text := a.log.text(); strings.Count(text, "SIGSEGV: segmentation violation") != crashes || strings.Contains(text, "panic:") {
 		t.Errorf("the journal does not tell of %d crashes", crashes)
 	}
@@ -170,7 +173,9 @@ func testUnitReload(t *testing.T, m *machine, l *lab, a *agent) {
 	health, scraping, line := l.watchHealth(t), l.scrape(t), a.log.mark()
 	m.demand("systemctl", "reload", unit)
 	a.awaitMove(line, "Serving")
-	a.awaitServing()
+	if got := a.awaitServing(); len(got.Crashes) != before.Restarts {
+		t.Errorf("the report took a reload for a crash: %v", got.Crashes)
+	}
 	if after := m.awaitActive(before.Restarts); after.PID != before.PID {
 		t.Errorf("after a reload the main process is %s, not %s", after.PID, before.PID)
 	}
@@ -201,7 +206,9 @@ func testUnitFrozen(t *testing.T, m *machine, l *lab, a *agent) {
 	m.awaitActive(restarts + 1)
 	again := time.Since(began)
 	a.awaitMove(line, "Serving")
-	a.awaitServing()
+	if got := a.awaitServing(); len(got.Crashes) != restarts+1 {
+		t.Errorf("of %d restarts the report knows %d", restarts+1, len(got.Crashes))
+	}
 	l.awaitHealth(t, "registered and passing", isPassing)
 	l.awaitPassing(t, "serfHealth")
 	t.Logf("frozen: active again after %s, registered and passing after %s", again.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
