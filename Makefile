@@ -132,6 +132,10 @@ unit-consul: ## Unit tests of what compiles Consul, on the stock Consul server
 lab-test: ## The lab's own module: the agent on the real Vault and Consul
 	cd testdata/lab && $(GO) test -count=1 -timeout 40m ./...
 
+.PHONY: systemd-test
+systemd-test: build lab-binaries ## The shipped unit under a real systemd: 20 crashes, the watchdog's whole patience; as root, some minutes
+	cd testdata/lab && PAWL_LONG=1 $(GO) test -count=1 -v -run '^TestSystemd$$' ./e2e
+
 # One of each kind that a story of testdata/scenarios tells; make chaos has them all.
 FEW := vault-sealed-past-ttl,vault-paused,vault-429,old-vault-token-revoked,old-consul-token-deleted,role-missing-at-boot,gossip-key-short,consul-no-leader,consul-replaced,api-listener-closed,metadata-unroutable
 .PHONY: lab-chaos

@@ -65,6 +65,8 @@ mount --bind pawl /usr/local/bin/pawl
 for each in passwd group machine-id; do mount --bind "$each" "/etc/$each"; done
 mount -t tmpfs -o mode=755 tmpfs /run
 cp -r units ` + unitFolder + `
+mkdir -p /run/systemd/system.conf.d
+cp system.conf /run/systemd/system.conf.d/
 mount -o remount,bind,ro /
 cd /
 for each in ` + dataFolders + `; do mount -t tmpfs tmpfs "$each"; done
@@ -88,6 +90,10 @@ StandardOutput=null
 `,
 	"network-online.target": "[Unit]\nDescription=the network is there\n",
 }
+
+// strict is a systemd that lets a unit crash three times a day and no more, unless
+// the unit says otherwise. Its own default would not notice a crash every two seconds.
+const strict = "[Manager]\nDefaultStartLimitIntervalSec=1d\nDefaultStartLimitBurst=3\n"
 
 // shipped are the units that are systemd's own.
 var shipped = []string{"multi-user.target", "basic.target", "sysinit.target", "sockets.target", "shutdown.target",
@@ -166,6 +172,7 @@ func (m *machine) furnish(folder, root, binary string) {
 		must(m.t, os.WriteFile(filepath.Join(folder, name), append(known, row...), 0o644))
 	}
 	must(m.t, os.WriteFile(filepath.Join(folder, "machine-id"), []byte("0123456789abcdef0123456789abcdef\n"), 0o444))
+	must(m.t, os.WriteFile(filepath.Join(folder, "system.conf"), []byte(strict), 0o644))
 	must(m.t, os.Symlink(binary, filepath.Join(folder, "pawl")))
 }
 

@@ -12,24 +12,34 @@ import (
 	"time"
 )
 
-const (
+// longForm names the variable that asks for the whole of TestSystemd, whatever its value.
+const longForm = "PAWL_LONG"
+
+// ordeal is what the unit is put through.
+type ordeal struct {
 	// crashes is how often the agent crashes in a row (faults.md F17).
-	crashes = 20
+	crashes int
 	// atOnce of them come as soon as systemd calls the unit active, before the agent
 	// has joined: that is a crash loop. The others leave it the time to serve again.
-	atOnce = 5
-	// impatient is a WatchdogSec for the test of a frozen agent: an agent that serves
-	// says every five seconds that all is well. The shipped 90 s are only longer.
-	impatient = 15 * time.Second
-)
+	atOnce int
+	// watchdog is put in the place of the unit's WatchdogSec where an agent freezes.
+	// One that serves says every five seconds that all is well: the shipped 90 s are only longer.
+	watchdog string
+}
+
+const shippedWatchdog = "1min 30s"
 
 // TestSystemd boots a real systemd with the unit file that is shipped, unchanged
-// but for the watchdog's patience towards the end, and lets it deal with an agent that
+// but for the watchdog's patience in the short form, and lets it deal with an agent that
 // crashes, hangs, is reloaded and is stopped (faults.md F17, F22, F36). Of the site
 // the folder alone is another: the one that the unit makes.
 func TestSystemd(t *testing.T) {
 	if _, err := os.Stat(systemd); err != nil || os.Getuid() != 0 {
 		t.Skipf("there is no %s, or this is not root: nobody else can say what a unit file does", systemd)
+	}
+	through := ordeal{crashes: 8, atOnce: 3, watchdog: "15s"}
+	if _, long := os.LookupEnv(longForm); long {
+		through = ordeal{crashes: 20, atOnce: 5, watchdog: shippedWatchdog}
 	}
 	found := findBinaries(t)
 	lockMachine(t)
@@ -49,9 +59,9 @@ func TestSystemd(t *testing.T) {
 	a.awaitServing()
 	testUnitReady(t, m)
 	testUnitHardened(t, m, l)
-	testUnitCrashes(t, m, l, a)
+	testUnitCrashes(t, m, l, a, through)
 	testUnitReload(t, m, l, a)
-	testUnitFrozen(t, m, l, a)
+	testUnitFrozen(t, m, l, a, through)
 	testUnitStop(t, m, l)
 	lines, _ := a.log.since(0)
 	for _, each := range lines {
@@ -67,6 +77,9 @@ func testUnitReady(t *testing.T, m *machine) {
 		state := m.unitState()
 		return strings.HasPrefix(state.Status, "Serving"), fmt.Sprintf("%+v", state)
 	})
+	if shipped := m.demand("systemctl", "show", unit, "--property=WatchdogUSec", "--value"); shipped != shippedWatchdog {
+		t.Errorf("the unit's watchdog waits %s", shipped)
+	}
 	if state := m.unitState(); state.Active != "active" || state.Restarts != 0 {
 		t.Errorf("after boot the unit is %+v", state)
 	}
@@ -119,7 +132,7 @@ func testUnitHardened(t *testing.T, m *machine, l *lab) {
 
 // testUnitCrashes: however often it crashes, systemd starts it again, nobody but
 // it knows, and Vault is asked for nothing.
-func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent) {
+func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent, through ordeal) {
 	began, mark := time.Now(), l.auditMark(t)
 	before, events := a.awaitServing(), l.serfEvents(t)
 	for _, id := range []string{"serfHealth", "service:" + serviceName} {
@@ -127,7 +140,7 @@ func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent) {
 	}
 	present, health := l.watchPresence(t), l.watchHealth(t)
 	var slowest time.Duration
-	for restart := 1; restart <= crashes-atOnce; restart++ {
+	for restart := 1; restart <= through.crashes-through.atOnce; restart++ {
 		line, killed := a.log.mark(), time.Now()
 		pid := m.unitState().PID
 		m.signal("SEGV")
@@ -141,7 +154,7 @@ func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent) {
 	if now := l.serfEvents(t); !maps.Equal(now, events) {
 		t.Errorf("gossip told of our node %v before and %v after", events, now)
 	}
-	for restart := crashes - atOnce + 1; restart <= crashes; restart++ {
+	for restart := through.crashes - through.atOnce + 1; restart <= through.crashes; restart++ {
 		m.signal("SEGV")
 		m.awaitActive(restart)
 	}
@@ -158,13 +171,13 @@ func testUnitCrashes(t *testing.T, m *machine, l *lab, a *agent) {
 			t.Errorf("the %s is another one", thing)
 		}
 	}
-	if len(after.Crashes) != crashes {
-		t.Errorf("of %d crashes the report knows %d", crashes, len(after.Crashes))
+	if len(after.Crashes) != through.crashes {
+		t.Errorf("of %d crashes the report knows %d", through.crashes, len(after.Crashes))
 	}
-	if text := a.log.text(); strings.Count(text, "SIGSEGV: segmentation violation") != crashes || strings.Contains(text, "panic:") {
-		t.Errorf("the journal does not tell of %d crashes", crashes)
+	if text := a.log.text(); strings.Count(text, "SIGSEGV: segmentation violation") != through.crashes || strings.Contains(text, "panic:") {
+		t.Errorf("the journal does not tell of %d crashes", through.crashes)
 	}
-	t.Logf("%d x SIGSEGV in %s; Serving at most %s after one", crashes, time.Since(began).Round(time.Second), slowest.Round(time.Millisecond))
+	t.Logf("%d x SIGSEGV in %s; Serving at most %s after one", through.crashes, time.Since(began).Round(time.Second), slowest.Round(time.Millisecond))
 }
 
 // testUnitReload: the same process goes on, and nobody notices.
@@ -188,20 +201,20 @@ func testUnitReload(t *testing.T, m *machine, l *lab, a *agent) {
 
 // testUnitFrozen: one that does nothing any more is ended by systemd's watchdog, and
 // the next one takes over what it held.
-func testUnitFrozen(t *testing.T, m *machine, l *lab, a *agent) {
-	if shipped := m.demand("systemctl", "show", unit, "--property=WatchdogUSec", "--value"); shipped != "1min 30s" {
-		t.Errorf("the unit's watchdog waits %s", shipped)
+func testUnitFrozen(t *testing.T, m *machine, l *lab, a *agent, through ordeal) {
+	restarts := m.unitState().Restarts
+	if through.watchdog != shippedWatchdog {
+		m.override("watchdog", "[Service]\nWatchdogSec="+through.watchdog+"\n")
+		m.demand("systemctl", "daemon-reload")
+		line := a.log.mark()
+		m.signal("SEGV") // a changed watchdog is for the next process
+		restarts++
+		m.awaitActive(restarts)
+		a.awaitMove(line, "Serving")
+		a.awaitServing()
 	}
-	m.override("watchdog", fmt.Sprintf("[Service]\nWatchdogSec=%s\n", impatient))
-	m.demand("systemctl", "daemon-reload")
-	restarts, line := m.unitState().Restarts+1, a.log.mark()
-	m.signal("SEGV") // a changed watchdog is for the next process
-	m.awaitActive(restarts)
-	a.awaitMove(line, "Serving")
-	a.awaitServing()
 	mark := l.auditMark(t)
-	began := time.Now()
-	line = a.log.mark()
+	began, line := time.Now(), a.log.mark()
 	m.signal("STOP")
 	m.awaitActive(restarts + 1)
 	again := time.Since(began)
@@ -212,7 +225,7 @@ func testUnitFrozen(t *testing.T, m *machine, l *lab, a *agent) {
 	l.awaitHealth(t, "registered and passing", isPassing)
 	l.awaitPassing(t, "serfHealth")
 	t.Logf("frozen: active again after %s, registered and passing after %s", again.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-	if said := m.run("journalctl", "--output=cat", "_PID=1", "--grep=Watchdog timeout"); !strings.Contains(said, unit+": Watchdog timeout (limit 15s)") {
+	if said := m.run("journalctl", "--output=cat", "_PID=1", "--grep=Watchdog timeout"); !strings.Contains(said, unit+": Watchdog timeout (limit "+through.watchdog+")") {
 		t.Errorf("systemd does not say that it was the watchdog: %s", said)
 	}
 	if text := a.log.text(); !strings.Contains(text, "SIGABRT: abort") || !strings.Contains(text, "goroutine ") {
