@@ -84,7 +84,7 @@ var real = map[string]string{
 
 // skipped lists the test files with a test that may be skipped, and why.
 var skipped = map[string]string{
-	"testdata/lab/e2e/systemd_test.go": "without systemd, or not as root: nothing else can say what a unit file does",
+	"testdata/lab/e2e/systemd_test.go": "without systemd, root or namespaces: nothing else can say what a unit file does",
 	"transitions/mutations_test.go":    "under -short alone: `make unit` makes the whole searches in a run without it",
 }
 

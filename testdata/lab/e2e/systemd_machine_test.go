@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -98,6 +99,22 @@ const strict = "[Manager]\nDefaultStartLimitIntervalSec=1d\nDefaultStartLimitBur
 // shipped are the units that are systemd's own.
 var shipped = []string{"multi-user.target", "basic.target", "sysinit.target", "sockets.target", "shutdown.target",
 	"slices.target", "umount.target", "systemd-journald.socket"}
+
+// canBoot says why there can be no machine here: no systemd, not root, or a
+// container that may not make namespaces.
+func canBoot() error {
+	if _, err := os.Stat(systemd); err != nil {
+		return err
+	}
+	if os.Getuid() != 0 {
+		return errors.New("this is not root")
+	}
+	probe := exec.Command("unshare", "--pid", "--fork", "--mount", "--cgroup", "--ipc", "--uts", "mount", "-t", "cgroup2", "none", "/sys/fs/cgroup")
+	if text, err := probe.CombinedOutput(); err != nil {
+		return fmt.Errorf("make namespaces: %w: %s", err, text)
+	}
+	return nil
+}
 
 // boot starts the machine with this binary as its /usr/local/bin/pawl, and returns
 // when systemd has done what it does at boot. It ends with the test.
