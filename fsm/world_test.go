@@ -295,9 +295,6 @@ func (w *world) known(token string) bool {
 func (w *world) Install(_ context.Context, _ states.Identity, epoch states.Epoch) error {
 	w.lock.Lock()
 	defer w.lock.Unlock()
-	if w.reserved {
-		return failure.New(failure.Transient, failure.RemoteConsul, "start the agent: node name vm-1 is reserved by node of another id")
-	}
 	w.installs++
 	w.installed = epoch.Consul.Token.Reveal()
 	return nil
@@ -317,6 +314,9 @@ func (w *world) Register(ctx context.Context, exporter error) error {
 	}
 	w.lock.Lock()
 	defer w.lock.Unlock()
+	if w.reserved {
+		return failure.New(failure.Transient, failure.RemoteHost, "register: node name vm-1 is reserved by node of another id")
+	}
 	w.registered, w.critical = true, exporter != nil
 	return nil
 }

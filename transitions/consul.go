@@ -121,7 +121,7 @@ func (a *actions) registrationLost(held states.Held, err error) (states.Held, er
 	switch {
 	case refusedBy(err, failure.RemoteConsul):
 		held.Current.Consul.Refused = true
-	case failure.Of(err).Class == failure.Transient:
+	case failure.Of(err).Class == failure.Transient && !answered(err, failure.Of(err)):
 		held.Registration = held.Registration.Lost(a.Now(), err.Error())
 	default:
 		held.Registration = held.Registration.Gone(a.Now(), err.Error())

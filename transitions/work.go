@@ -2,6 +2,7 @@ package transitions
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"pawl/internal/failure"
@@ -163,12 +164,18 @@ func (w Work) judge(held states.Held, err error, now time.Time) states.Held {
 			return w.blamed(held, now)
 		}
 	}
-	if failed.Class == failure.Transient || failed.Stranger {
+	if failed.Class == failure.Transient && !answered(err, failed) || failed.Stranger {
 		held = lost(held, asked, now, failed.Error())
 	} else {
 		held = seen(held, asked, now)
 	}
 	return w.blamed(held, now)
+}
+
+// answered: what is transient and of this machine is an answer of the far end that
+// time will change, such as a name that is still another's. Who says so is in sight.
+func answered(err error, failed *failure.Error) bool {
+	return failed.Remote == failure.RemoteHost && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }
 
 // blamed marks the renewal that the failed attempt leaves overdue, if there is one.
