@@ -22,9 +22,16 @@ func TestGossipKeyBehindOrAhead(t *testing.T) {
 	other := secret.New("BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=")
 
 	epoch := lab.epoch(t)
-	epoch.Gossip.Key, epoch.Gossip.Previous = wrong, other
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
+	epoch.Gossip.Key = secret.Secret{} // it got lost: no agent is started that would speak in the clear
+	if got := failure.Of(agent.Install(ctx, self, epoch)); got == nil || got.Class != failure.AuthDead || got.Remote != failure.RemoteGossip {
+		t.Fatalf("without a key: %v", got)
+	}
+	if running, err := agent.running(); err == nil {
+		t.Fatalf("without a key an agent runs: %v", running.since)
+	}
+	epoch.Gossip.Key, epoch.Gossip.Previous = wrong, other
 	got := failure.Of(agent.Install(ctx, self, epoch))
 	if got == nil || got.Class != failure.AuthDead || got.Remote != failure.RemoteGossip || !strings.Contains(got.Fix, "gossip key") {
 		t.Fatalf("with two wrong keys: %v", got)

@@ -24,6 +24,10 @@ import (
 // leave the caller believing in credentials that are in use no more. Called on the
 // machine's worker goroutine.
 func (a *Agent) Install(ctx context.Context, identity states.Identity, epoch states.Epoch) error {
+	if epoch.Gossip.Key.Empty() {
+		// Wherever it got lost: Consul would start, and speak in the clear.
+		return failure.New(failure.AuthDead, failure.RemoteGossip, "install credentials: there is no gossip key in them").WithFix(keyFix)
+	}
 	wanted, err := credentialsOf(identity, epoch)
 	if err != nil {
 		return err
