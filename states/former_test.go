@@ -3,6 +3,8 @@ package states
 import (
 	"testing"
 	"time"
+
+	"pawl/internal/secret"
 )
 
 // TestFormerTokensEnd: what is to be revoked and has expired meanwhile is no work
@@ -26,5 +28,32 @@ func TestFormerTokensEnd(t *testing.T) {
 	}
 	if before[0].ID != "expired" {
 		t.Error("a published slice was written in place")
+	}
+}
+
+// TestDeadTokensAreRevoked: the wall clock is set ahead, and a token is over by it
+// while Vault's clock has not moved: what takes its place, or drops it, leaves it to
+// be revoked. It was forgotten, and with it the Consul token under it.
+func TestDeadTokensAreRevoked(t *testing.T) {
+	token := func(id string, ttl time.Duration) VaultToken {
+		return VaultToken{Life: NewLife(id, both, ttl, 0), Token: secret.New(id)}
+	}
+	ahead := withMonotonic(both.Add(2*time.Hour), -2*time.Hour+time.Minute)
+	for _, row := range []struct {
+		name          string
+		current, next time.Duration
+		stays, former string
+	}{
+		{"the candidate's is over", 24 * time.Hour, time.Hour, "current", "next"},
+		{"the current one's is over", time.Hour, 24 * time.Hour, "next", "current"},
+	} {
+		held := Held{Current: Epoch{Number: 1, Vault: token("current", row.current)}, Next: Epoch{Number: 2, Vault: token("next", row.next)}}
+		after := held.Settled(ahead)
+		if after.Current.Vault.ID != row.stays || after.Next.Number != 0 || len(after.Former) != 1 || after.Former[0].ID != row.former {
+			t.Errorf("%s: current %s, to be revoked %+v", row.name, after.Current.Vault.ID, after.Former)
+		}
+		if after = held.Settled(both.Add(2 * time.Hour)); len(after.Former) != 0 {
+			t.Errorf("%s by both clocks: to be revoked %+v", row.name, after.Former)
+		}
 	}
 }

@@ -235,9 +235,13 @@ type Held struct {
 // Settled returns held after what follows without any attempt. A live Next takes
 // the place of a Current whose Vault token is dead, since standing on a live token
 // is better than mourning the planned order; a Next whose own token died is put
-// away, and what it was made for is overdue. Of what is to be revoked, that stays
-// which has not ended by itself.
+// away, and what it was made for is overdue. Either token is to be revoked: dead by
+// our clocks is not gone. Of what is to be revoked, that stays which has not ended
+// by itself.
 func (h Held) Settled(now time.Time) Held {
+	if h.Next.Number > 0 {
+		h = h.withoutDead(now)
+	}
 	// By both clocks: where the wall clock was set ahead, Vault's has not moved. Nor
 	// is one that was refused gone for sure.
 	expired := func(token VaultToken) bool {
@@ -246,18 +250,32 @@ func (h Held) Settled(now time.Time) Held {
 	if slices.ContainsFunc(h.Former, expired) {
 		h.Former = slices.DeleteFunc(slices.Clone(h.Former), expired)
 	}
-	if h.Next.Number == 0 {
-		return h
-	}
+	return h
+}
+
+// withoutDead settles a current and a next epoch.
+func (h Held) withoutDead(now time.Time) Held {
 	ownToken := h.Next.Vault.ID != h.Current.Vault.ID
 	switch {
 	case !ownToken && !(h.Current.Consul.Live(now) && h.Current.Gossip.Live(now)):
 		h.Next = Epoch{} // a new certificate beside a credential that died: the epoch wants more than that
 	case !h.Next.Vault.Live(now):
+		if ownToken {
+			h.Former = withFormer(h.Former, h.Next.Vault)
+		}
 		h.Next = Epoch{}
 		h.Current.Vault.ReattestFailed = h.Current.Vault.ReattestFailed || ownToken
 	case ownToken && !h.Current.Vault.Live(now):
+		h.Former = withFormer(h.Former, h.Current.Vault)
 		h.Current, h.Next = h.Next, Epoch{}
 	}
 	return h
+}
+
+// withFormer returns a new slice: a published Held is never written in place.
+func withFormer(former []VaultToken, token VaultToken) []VaultToken {
+	if token.Token.Empty() {
+		return former
+	}
+	return append(slices.Clone(former), token)
 }
