@@ -18,7 +18,8 @@ import (
 // after every turn; when the tape has run out all goes well, and the machine must
 // come to Serving and stay there.
 
-var historyBegins = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+// historyBegins has a monotonic reading, so that the two clocks can part.
+var historyBegins = time.Now()
 
 // What a history may take once all goes well: the longest patience there is is
 // Identity's 5 minutes and a quarter, and the least wait a far end may ask for is
@@ -145,13 +146,13 @@ func (d *driver) next() {
 		}
 		d.wake = d.now.Add(time.Millisecond)
 	}
-	d.now = d.wake
+	d.advance(d.wake)
 	d.turn(nil)
 }
 
 func (d *driver) land() {
 	if d.landsAt.After(d.now) {
-		d.now = d.landsAt
+		d.advance(d.landsAt)
 	}
 	ended := d.pending
 	d.pending = nil
@@ -182,8 +183,14 @@ func (d *driver) happen() {
 		d.pass(d.now.Add(pick(b, time.Minute, 3*time.Second, 90*time.Second, 40*time.Second)))
 	case b < 240: // to the end of something that is held
 		d.expire(int(b))
-	default: // asleep: no turn is made for as long
+	case b < 248: // busy elsewhere: no turn is made for as long
 		d.sleep(d.now.Add(pick(b, time.Minute, time.Hour, 10*time.Second, 25*time.Hour)))
+	default: // the whole machine is asleep, and its monotonic clock with it
+		length := pick(b, time.Minute, time.Hour, 10*time.Second, 25*time.Hour)
+		d.now = asleep(d.now, length)
+		d.umpire.jumped()
+		d.note("suspended for %s", length)
+		d.sleep(d.now)
 	}
 }
 
@@ -218,9 +225,12 @@ func (d *driver) pass(until time.Time) {
 	}
 }
 
+// advance moves both clocks alike; the moment may be of before they parted.
+func (d *driver) advance(to time.Time) { d.now = d.now.Add(to.Sub(d.now)) }
+
 // sleep lets time pass without a turn.
 func (d *driver) sleep(until time.Time) {
-	d.now = until
+	d.advance(until)
 	d.note("slept")
 	if d.pending != nil {
 		d.land()

@@ -73,6 +73,14 @@ func (u *umpire) told(news transitions.News) {
 	u.news = append(u.news, u.now())
 }
 
+// jumped notes that the clocks parted: no wait goes on but those that were asked for.
+func (u *umpire) jumped() {
+	u.news = append(u.news, u.now())
+	for _, p := range u.patience {
+		p.least = time.Time{}
+	}
+}
+
 // ended notes how the attempt under way ended, before the turn that takes it.
 func (u *umpire) ended(row transitions.Work, err error) {
 	p, now := u.of(row.Action), u.now()
