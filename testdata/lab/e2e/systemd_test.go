@@ -22,7 +22,7 @@ type ordeal struct {
 	// atOnce of them come as soon as systemd calls the unit active, before the agent
 	// has joined: that is a crash loop. The others leave it the time to serve again.
 	atOnce int
-	// watchdog is put in the place of the unit's WatchdogSec where an agent freezes.
+	// watchdog is put in the place of the unit's WatchdogSec where an agent freezes, in systemd's words.
 	// One that serves says every five seconds that all is well: the shipped 90 s are only longer.
 	watchdog string
 }
@@ -216,6 +216,12 @@ func testUnitFrozen(t *testing.T, m *machine, l *lab, a *agent, through ordeal) 
 	mark := l.auditMark(t)
 	began, line := time.Now(), a.log.mark()
 	m.signal("STOP")
+	patience, err := time.ParseDuration(strings.ReplaceAll(through.watchdog, "min ", "m"))
+	must(t, err)
+	a.lasts(patience / 2)
+	if state := m.unitState(); state.Active != "active" || state.Restarts != restarts {
+		t.Errorf("after half of the watchdog's patience the unit is %+v", state)
+	}
 	m.awaitActive(restarts + 1)
 	again := time.Since(began)
 	a.awaitMove(line, "Serving")
