@@ -116,9 +116,14 @@ func canBoot() error {
 	return nil
 }
 
+// bootBound bounds the boot of a systemd with next to nothing in it, which takes a
+// second: where one cannot be, it does not come at all.
+const bootBound = 30 * time.Second
+
 // boot starts the machine with this binary as its /usr/local/bin/pawl, and returns
-// when systemd has done what it does at boot. It ends with the test.
-func boot(t *testing.T, l *lab, binary string) *machine {
+// when systemd has done what it does at boot, all but the unit: an error says that
+// no systemd can live here, with what it said. It ends with the test.
+func boot(t *testing.T, l *lab, binary string) (*machine, error) {
 	t.Helper()
 	folder := t.TempDir()
 	m := &machine{t: t, ended: make(chan struct{})}
@@ -141,27 +146,48 @@ func boot(t *testing.T, l *lab, binary string) *machine {
 		<-m.ended
 		m.removeGroup(filepath.Join(folder, "cgroup-name"))
 	})
-	eventually(t, "systemd is process 1", func() (bool, string) {
+	began, tick := time.Now(), time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		state, err := m.booted(command.Process.Pid)
+		if err == nil {
+			return m, nil
+		}
 		select {
 		case <-m.ended:
-			t.Fatalf("the machine ended: %s", said.String())
-		default:
+			return nil, fmt.Errorf("the machine ended: %s", said.String())
+		case <-tick.C:
 		}
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", command.Process.Pid))
-		m.pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid))
-		return string(name) == "systemd\n", fmt.Sprintf("%q", name)
-	})
-	m.root = fmt.Sprintf("/proc/%d/root", m.pid)
-	eventually(t, "systemd answers", func() (bool, string) {
-		_, err := m.try("systemctl", "show", "--property=Version")
-		return err == nil, fmt.Sprint(err)
-	})
-	// It prints the state and fails where that is not "running".
-	if state, err := m.try("systemctl", "is-system-running", "--wait"); err != nil {
-		t.Fatalf("the machine is %s: %s", state, m.run("systemctl", "--no-pager", "--full", "status", unit))
+		if time.Since(began) > bootBound {
+			return nil, fmt.Errorf("after %s the machine is %s: %w: %s", bootBound, state, err, said.String())
+		}
 	}
-	return m
+}
+
+// booted says whether systemd, the one child of that process, has booted; and else
+// in words of systemd's how far it has come.
+func (m *machine) booted(parent int) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", parent))
+	if err != nil {
+		return "", err
+	}
+	if m.pid, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+		return "", err
+	}
+	m.root = fmt.Sprintf("/proc/%d/root", m.pid)
+	if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", m.pid)); err != nil || string(name) != "systemd\n" {
+		return "", fmt.Errorf("process 1 is %q (%v)", name, err)
+	}
+	return m.try("systemctl", "is-system-running") // it fails where that is not "running"
+}
+
+// enable has the unit started as at every boot from now on, and starts it. It is
+// ready when this returns: the unit notifies.
+func (m *machine) enable() {
+	m.t.Helper()
+	must(m.t, os.Symlink(filepath.Join("..", unit), filepath.Join(m.root, unitFolder, "multi-user.target.wants", unit)))
+	m.demand("systemctl", "daemon-reload")
+	m.demand("systemctl", "start", "multi-user.target", unit)
 }
 
 // furnish writes what the machine is made of.
@@ -177,11 +203,11 @@ func (m *machine) furnish(folder, root, binary string) {
 	text, err := os.ReadFile(filepath.Join(root, unitFile))
 	must(m.t, err)
 	must(m.t, os.WriteFile(filepath.Join(units, unit), text, 0o644))
-	// Of pawl's own, what `systemctl enable` would make of its [Install].
-	for target, wants := range map[string]string{"multi-user.target": unit, "sysinit.target": "systemd-journald.service"} {
-		must(m.t, os.MkdirAll(filepath.Join(units, target+".wants"), 0o755))
-		must(m.t, os.Symlink(filepath.Join("..", wants), filepath.Join(units, target+".wants", wants)))
+	for _, target := range []string{"multi-user.target", "sysinit.target"} {
+		must(m.t, os.Mkdir(filepath.Join(units, target+".wants"), 0o755))
 	}
+	journal := "systemd-journald.service"
+	must(m.t, os.Symlink(filepath.Join("..", journal), filepath.Join(units, "sysinit.target.wants", journal)))
 	// What useradd --system would make.
 	for name, row := range map[string]string{"passwd": "pawl:x:64646:64646::/nonexistent:/usr/sbin/nologin\n", "group": "pawl:x:64646:\n"} {
 		known, err := os.ReadFile(filepath.Join("/etc", name))

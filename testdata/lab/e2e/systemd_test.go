@@ -47,7 +47,11 @@ func TestSystemd(t *testing.T) {
 	binary := found.buildWith(t, pair...)
 	l := startLab(t, found)
 	l.binaries.site = site(strings.NewReplacer(pair...).Replace(string(found.site)))
-	m := boot(t, l, binary)
+	m, err := boot(t, l, binary)
+	if err != nil {
+		t.Skipf("no systemd can be booted here: %v", err)
+	}
+	m.enable()
 	a := m.attach(l)
 	t.Cleanup(func() {
 		if t.Failed() {
