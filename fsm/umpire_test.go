@@ -190,7 +190,7 @@ func (u *umpire) checkRest(held states.Held, now time.Time) {
 	if u.serving.IsZero() {
 		u.serving = now
 	}
-	if now.Sub(u.serving) >= calm {
+	if states.Passed(u.serving.Add(calm), now) { // a minute asleep in Serving is one, too
 		for _, p := range u.patience {
 			if !p.standing {
 				*p = patience{asked: p.asked}
