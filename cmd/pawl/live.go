@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"pawl/fsm"
+	"pawl/internal/failure"
 	"pawl/internal/secret"
 	"pawl/internal/service"
 	"pawl/internal/status"
 	"pawl/states"
+	"pawl/transitions"
 )
 
 const (
@@ -114,7 +116,11 @@ func (p *process) live() error {
 		if err := p.services.handover.Forget(); err != nil {
 			p.log.Warn("stopping", "error", err)
 		}
-		p.giveBack(held)
+		if doubt := doubted(p.machine.Snapshot()); doubt != "" {
+			p.log.Warn("not revoking: another VM may work with the same tokens; they end by themselves", "error", doubt)
+		} else {
+			p.giveBack(held)
+		}
 		for _, name := range []string{gaveUpName, crashesName} {
 			if err := forget(p.site.RuntimeFolder, name); err != nil {
 				p.log.Warn("stopping", "error", err)
@@ -206,6 +212,18 @@ func (p *process) hurry(how end) (told func() bool) {
 		close(over)
 		return <-answer
 	}
+}
+
+// doubted says why this VM may be a copy that was made while it ran, empty where
+// nothing says so: what such a one holds is the original's (F7). A copy that is
+// noticed when it verifies what it logged in for itself holds nothing else.
+func doubted(snapshot *fsm.Snapshot) string {
+	for _, each := range snapshot.Actions {
+		if each.Standing && each.LastClass == failure.Identity && each.Action != transitions.Verify {
+			return each.LastError
+		}
+	}
+	return ""
 }
 
 // revoker is what giving back needs of Vault.

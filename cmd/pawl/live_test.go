@@ -9,6 +9,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"pawl/fsm"
+	"pawl/internal/failure"
+	"pawl/transitions"
 )
 
 // script writes a program that a SIGHUP would hand over to.
@@ -114,6 +118,26 @@ func awaitFile(t *testing.T, path string) {
 		case <-look.C:
 		case <-limit:
 			t.Fatalf("%s never came", path)
+		}
+	}
+}
+
+// TestDoubted: only an identity that is another's now keeps a process from revoking
+// what it holds: not one that was in doubt, and not any other failure.
+func TestDoubted(t *testing.T) {
+	identity := fsm.Attempts{Action: transitions.FetchJWT, Standing: true, LastClass: failure.Identity, LastError: "another uuid"}
+	over, other, own := identity, identity, identity
+	over.Standing, other.LastClass, own.Action = false, failure.Config, transitions.Verify
+	for _, row := range []struct {
+		actions []fsm.Attempts
+		want    string
+	}{
+		{nil, ""},
+		{[]fsm.Attempts{over, other, own}, ""},
+		{[]fsm.Attempts{other, identity}, "another uuid"},
+	} {
+		if got := doubted(&fsm.Snapshot{Actions: row.actions}); got != row.want {
+			t.Errorf("after %+v it doubts with %q, want %q", row.actions, got, row.want)
 		}
 	}
 }

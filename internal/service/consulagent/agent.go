@@ -14,7 +14,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -166,6 +168,7 @@ func (a *Agent) run(ctx context.Context, running *instance) (*demand, error) {
 // else with those of the first demand. It returns nil and nil when ctx is done.
 func (a *Agent) begin(ctx context.Context) (*instance, error) {
 	if last := a.lastCredentials(); last != nil {
+		a.forgetMembers()
 		running, err := a.start(ctx, *last)
 		if err != nil {
 			return nil, fmt.Errorf("restart agent: %w", err)
@@ -186,6 +189,16 @@ func (a *Agent) begin(ctx context.Context) (*instance, error) {
 				return running, nil
 			}
 		}
+	}
+}
+
+// forgetMembers deletes Serf's own memory of whom it knew: with that, an agent that
+// is started anew would be back in the cluster before anybody has asked whether its
+// name is still its own.
+func (a *Agent) forgetMembers() {
+	err := os.Remove(filepath.Join(a.folder, "serf", "local.snapshot"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.logger.Warn("restart agent: it may join before it is asked whose name it has", "error", err)
 	}
 }
 

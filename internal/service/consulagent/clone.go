@@ -1,6 +1,8 @@
 package consulagent
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/hashicorp/consul-net-rpc/net-rpc-msgpackrpc"
@@ -13,13 +15,43 @@ import (
 // serfCheck is the check by which the servers say whether a node is alive.
 const serfCheck = "serfHealth"
 
-// cloned asks a server, before this process joins for the first time, whether a
+// alone asks the servers, before an agent that was started anew joins, whether a
+// node of our name is alive elsewhere. It may have died because Serf lost a vote
+// about the name: joining again it would write its own address over the winner's,
+// as a snapshot that was resumed on another VM would. Where no server can be asked,
+// that is for the join to say.
+func (a *Agent) alone(ctx context.Context, running *instance) error {
+	with := running.credentials()
+	servers, err := a.serverAddresses(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	verdicts := make(chan error, len(servers))
+	for _, server := range servers {
+		go func() { verdicts <- a.ask(ctx, server, with) }()
+	}
+	for range servers {
+		err := <-verdicts
+		var clone *failure.Error
+		switch {
+		case errors.As(err, &clone):
+			return failure.New(clone.Class, clone.Remote, "join: %w", err).WithFix(clone.Fix)
+		case !errors.Is(err, errUnreachable):
+			return nil // one that answered is enough
+		}
+	}
+	return nil
+}
+
+// cloned asks a server, before our agent joins, whether a
 // node of our name is alive at another address. Two VMs with one identity would
 // take each other's place in gossip and in the catalogue, to and fro: the second
 // one stays out, and the first one never notices (F7). A node that died does not
 // count, so that a rebuilt VM comes in as soon as the servers have missed the old one.
 func (a *Agent) cloned(codec *msgpackrpc.MsgpackCodec, wanted credentials) error {
-	if running, _ := a.running(); running != nil {
+	if running, _ := a.running(); running != nil && running.joined.Load() {
 		return nil // we are that node, and Serf watches over the name
 	}
 	ours, _, err := a.runtimeConfig(wanted)

@@ -185,6 +185,11 @@ func (i *instance) servers() []*metadata.Server {
 // lonely reports whether the agent has no server to talk to.
 func (i *instance) lonely() bool { return i.deps.Router.FindLANServer() == nil }
 
+// unasked reports that the agent was started anew in this process and has not joined
+// since, so that nobody has asked yet whether its name is still its own. A server
+// that has not missed it may have talked to it already.
+func (i *instance) unasked() bool { return i.restarted && !i.joined.Load() }
+
 // kill reports a death that Consul does not report itself. Safe from any goroutine.
 func (i *instance) kill(err error) {
 	select {

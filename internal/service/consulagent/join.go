@@ -40,7 +40,13 @@ const keyFix = "if this stays, the gossip key in Vault is not the servers' key: 
 func (a *Agent) join(ctx context.Context, running *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout+a.site.Consul.RPCTimeout)
 	defer cancel()
-	if running.lonely() {
+	unasked := running.unasked()
+	if unasked {
+		if err := a.alone(ctx, running); err != nil {
+			return err
+		}
+	}
+	if unasked || running.lonely() {
 		if err := a.joinOne(ctx, running); err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func (a *Agent) Prove(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if running.lonely() {
+	if running.lonely() || running.unasked() {
 		if err := a.join(ctx, running); err != nil {
 			return 0, err
 		}
