@@ -16,6 +16,8 @@ type soakSeen struct {
 	scrapes int
 	lost    []string
 	slowest time.Duration
+	// slow are the scrapes that took longer than a check may.
+	slow    []window
 	samples []sample
 	// warm is when the first rotations were done, as many as warmUp.
 	warmUp int
@@ -200,7 +202,9 @@ type catalogue struct {
 	// was not passing, while the server answered; unexplained is for how long it was
 	// silent although nobody had taken Consul down.
 	out, ill, unexplained time.Duration
-	last                  look
+	// late are the looks of failing and of unexplained.
+	late []look
+	last look
 }
 
 // look is one question to one server, and its answer.
@@ -230,6 +234,7 @@ func (s *soakSeen) account(server int, now look) {
 		c.silent++
 		if !slices.ContainsFunc(s.down, func(each window) bool { return each.touches(now.from, now.to) }) {
 			c.unexplained += max(now.to.Sub(now.from), soakEvery)
+			c.late = append(c.late, now)
 			gap("%v", now.err)
 		}
 	case !now.present:
@@ -237,6 +242,7 @@ func (s *soakSeen) account(server int, now look) {
 		gap("not in the catalogue")
 	case !now.passing:
 		c.failing++
+		c.late = append(c.late, now)
 		gap("not passing")
 	}
 	if last := c.last; !last.from.IsZero() && last.err == nil {

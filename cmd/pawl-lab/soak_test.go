@@ -162,7 +162,7 @@ func TestAccount(t *testing.T) {
 		seen.account(0, one)
 	}
 	c := seen.servers[0]
-	if c.looks != 10 || c.absent != 1 || c.failing != 1 || c.silent != 5 || c.out != 2*time.Second || c.ill != 3*time.Second || c.unexplained != 3*time.Second {
+	if c.looks != 10 || c.absent != 1 || c.failing != 1 || c.silent != 5 || c.out != 2*time.Second || c.ill != 3*time.Second || c.unexplained != 3*time.Second || len(c.late) != 2 {
 		t.Errorf("got %+v", c)
 	}
 	if len(seen.gaps) != 3 || !strings.Contains(seen.gaps[1], "consul-1: not in the catalogue") {
@@ -224,6 +224,11 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// flap has a look find a check that does not pass.
+func flap(r *soakResult, at time.Time) {
+	r.seen.account(0, look{from: at, to: at, present: true})
+}
+
 func TestSoakJudge(t *testing.T) {
 	if err := well().judge(); err != nil {
 		t.Fatalf("a soak without fault: %v", err)
@@ -231,10 +236,19 @@ func TestSoakJudge(t *testing.T) {
 	within := well()
 	late(&within, seriesGoroutines, 1.1)
 	late(&within, seriesHeap, 1.15)
-	// Where a scrape takes that long, a check may fail and a server be late.
-	within.seen.slowest, within.seen.servers[0].failing, within.seen.servers[0].unexplained = 2*time.Second, 3, 3*time.Second
+	// Where a scrape takes that long, a check near it may fail and a server be late.
+	slow := within.began.Add(20 * time.Second)
+	within.seen.slow = []window{{slow, slow.Add(2 * time.Second)}}
+	flap(&within, slow.Add(-busyAround))
+	flap(&within, slow.Add(2*time.Second+busyAround))
 	if err := within.judge(); err != nil {
 		t.Errorf("within what is tolerated: %v", err)
+	}
+	further := within
+	further.seen.servers = slices.Clone(within.seen.servers)
+	flap(&further, slow.Add(3*time.Second+busyAround))
+	if err := further.judge(); err == nil {
+		t.Error("one slow scrape excused a check that failed long after it")
 	}
 	within.seen.lost = []string{"refused"}
 	if err := within.judge(); err == nil {
@@ -251,8 +265,10 @@ func TestSoakJudge(t *testing.T) {
 		{"a Consul token that Consul had not", "3 rotations", func(r *soakResult) { delete(r.seen.listed, "consul-2") }},
 		{"a lost scrape", "1 of 110 scrapes were lost", func(r *soakResult) { r.seen.lost = []string{"refused"} }},
 		{"a look at an empty catalogue", "1 found nothing", func(r *soakResult) { r.seen.servers[0].absent = 1 }},
-		{"a check that flapped", "1 found a check", func(r *soakResult) { r.seen.servers[0].failing = 1 }},
-		{"a server that nobody had killed", "silent for 2.0 s", func(r *soakResult) { r.seen.servers[0].unexplained = 2 * time.Second }},
+		{"a check that flapped", "1 found a check", func(r *soakResult) { flap(r, r.began) }},
+		{"a server that nobody had killed", "silent for 2.0 s", func(r *soakResult) {
+			r.seen.account(0, look{from: r.began, to: r.began.Add(2 * time.Second), err: errors.New("timeout")})
+		}},
 		{"a server that never answered", "of 100 looks", func(r *soakResult) { r.seen.servers[0].silent = 100 }},
 		{"late after Vault", "no working Consul token for 7.0 s", func(r *soakResult) {
 			answered := r.began.Add(time.Minute)

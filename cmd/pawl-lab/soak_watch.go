@@ -108,6 +108,9 @@ func (w *soakWatch) scrape(ctx context.Context, url string) {
 	w.with(func(s *soakSeen) {
 		s.scrapes++
 		s.slowest = max(s.slowest, took)
+		if took >= w.running.program.site.NodeExporter.CheckTimeout {
+			s.slow = append(s.slow, window{began, began.Add(took)})
+		}
 		if err != nil {
 			s.lost = append(s.lost, began.Format(time.TimeOnly)+" "+err.Error())
 			return
