@@ -261,21 +261,22 @@ func (h Held) withoutDead(now time.Time) Held {
 		h.Next = Epoch{} // a new certificate beside a credential that died: the epoch wants more than that
 	case !h.Next.Vault.Live(now):
 		if ownToken {
-			h.Former = withFormer(h.Former, h.Next.Vault)
+			h = h.Retired(h.Next.Vault)
 		}
 		h.Next = Epoch{}
 		h.Current.Vault.ReattestFailed = h.Current.Vault.ReattestFailed || ownToken
 	case ownToken && !h.Current.Vault.Live(now):
-		h.Former = withFormer(h.Former, h.Current.Vault)
+		h = h.Retired(h.Current.Vault)
 		h.Current, h.Next = h.Next, Epoch{}
 	}
 	return h
 }
 
-// withFormer returns a new slice: a published Held is never written in place.
-func withFormer(former []VaultToken, token VaultToken) []VaultToken {
-	if token.Token.Empty() {
-		return former
+// Retired returns held with a token among those to be revoked; an empty one is
+// none. Former is a new slice then: a published Held is never written in place.
+func (h Held) Retired(token VaultToken) Held {
+	if !token.Token.Empty() {
+		h.Former = append(slices.Clone(h.Former), token)
 	}
-	return append(slices.Clone(former), token)
+	return h
 }

@@ -42,7 +42,7 @@ func (a *actions) install(ctx context.Context, held states.Held) (states.Held, e
 	}
 	if next {
 		if held.Current.Vault.ID != epoch.Vault.ID {
-			held.Former = withFormer(held.Former, held.Current.Vault)
+			held = held.Retired(held.Current.Vault)
 		}
 		held.Current, held.Next = epoch, states.Epoch{}
 	}

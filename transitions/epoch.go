@@ -60,19 +60,11 @@ func vaultFailed(held states.Held, epoch states.Epoch, err error, now time.Time)
 // goes to those to be revoked.
 func dropNext(held states.Held, now time.Time) states.Held {
 	if held.Next.Vault.ID != held.Current.Vault.ID {
-		held.Former = withFormer(held.Former, held.Next.Vault)
+		held = held.Retired(held.Next.Vault)
 	}
 	held = blameNext(held, now)
 	held.Next = states.Epoch{}
 	return held
-}
-
-// withFormer returns a new slice: a published Held is never written in place.
-func withFormer(former []states.VaultToken, token states.VaultToken) []states.VaultToken {
-	if token.Token.Empty() {
-		return former
-	}
-	return append(append([]states.VaultToken(nil), former...), token)
 }
 
 // The blames: which renewal a failed attempt leaves overdue.

@@ -30,7 +30,7 @@ func (a *actions) logIn(ctx context.Context, held states.Held) (states.Held, err
 		held.Next = epoch
 		return held, nil
 	}
-	held.Former = withFormer(held.Former, held.Current.Vault)
+	held = held.Retired(held.Current.Vault)
 	held.Current, held.Next = epoch, states.Epoch{}
 	return held, nil
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -26,19 +25,25 @@ func script(t *testing.T, path, text string) {
 	}
 }
 
+// waiting returns what a process hears that would hand over to path, and how it ends.
+func waiting(path string) (signals, <-chan end) {
+	heard := signals{ends: make(chan os.Signal, 2), asks: make(chan os.Signal, 8)}
+	p := &process{environment: environment{log: slog.New(slog.DiscardHandler)}, executable: path, signals: heard}
+	ended := make(chan end, 1)
+	go func() {
+		how, _ := p.wait()
+		ended <- how
+	}()
+	return heard, ended
+}
+
 // TestStopDuringTrial: SIGTERM is answered at once while a successor is tried that
 // hangs. It waited for the end of the trial, up to ten seconds of the ten it has.
 func TestStopDuringTrial(t *testing.T) {
 	folder := t.TempDir()
 	path, began := filepath.Join(folder, "pawl"), filepath.Join(folder, "began")
 	script(t, path, "mkfifo "+began+".fifo; : > "+began+"; read line < "+began+".fifo")
-	heard := signals{ends: make(chan os.Signal, 2), asks: make(chan os.Signal, 8)}
-	p := &process{environment: environment{log: slog.New(slog.NewTextHandler(io.Discard, nil))}, executable: path, signals: heard}
-	ended := make(chan end, 1)
-	go func() {
-		how, _ := p.wait()
-		ended <- how
-	}()
+	heard, ended := waiting(path)
 	heard.asks <- syscall.SIGHUP
 	awaitFile(t, began)
 	heard.ends <- syscall.SIGTERM
@@ -58,13 +63,7 @@ func TestTrialAgain(t *testing.T) {
 	folder := t.TempDir()
 	path, began := filepath.Join(folder, "pawl"), filepath.Join(folder, "began")
 	script(t, path, "mkfifo "+began+".fifo; : > "+began+"; read line < "+began+".fifo; exit 1")
-	heard := signals{ends: make(chan os.Signal, 2), asks: make(chan os.Signal, 8)}
-	p := &process{environment: environment{log: slog.New(slog.NewTextHandler(io.Discard, nil))}, executable: path, signals: heard}
-	ended := make(chan end, 1)
-	go func() {
-		how, _ := p.wait()
-		ended <- how
-	}()
+	heard, ended := waiting(path)
 	heard.asks <- syscall.SIGHUP
 	awaitFile(t, began)
 	script(t, path, "exit 0")

@@ -68,17 +68,23 @@ func scrapeOver(connection net.Conn) (status int, last bool) {
 	return response.StatusCode, response.Close
 }
 
+// inBubble serves an exporter in virtual time, until stop; done says how it ended.
+func inBubble(t *testing.T) (listener *inMemory, stop func(), done <-chan error) {
+	exporter, listener := New(testSite("127.0.0.1:9100"), quiet()), newInMemory()
+	exporter.Inherit(listener)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- exporter.Serve(ctx) }()
+	<-exporter.Ready()
+	return listener, stop, ended
+}
+
 // TestStopAnswersWhoWasAccepted: a scrape that was accepted is answered, though its
 // request comes after the stop: across a hand-over none is lost (issue 4). Who says
 // nothing does not hold up the stop.
 func TestStopAnswersWhoWasAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		exporter, listener := New(testSite("127.0.0.1:9100"), quiet()), newInMemory()
-		exporter.Inherit(listener)
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- exporter.Serve(ctx) }()
-		<-exporter.Ready()
+		listener, stop, done := inBubble(t)
 
 		kept, silent, late := listener.connect(), listener.connect(), listener.connect()
 		if status, last := scrapeOver(kept); status != http.StatusOK || last {
@@ -110,12 +116,7 @@ func TestStopAnswersWhoWasAccepted(t *testing.T) {
 // TestStopIsQuick: without anyone to answer the stop waits for nothing.
 func TestStopIsQuick(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		exporter, listener := New(testSite("127.0.0.1:9100"), quiet()), newInMemory()
-		exporter.Inherit(listener)
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- exporter.Serve(ctx) }()
-		<-exporter.Ready()
+		listener, stop, done := inBubble(t)
 		if status, _ := scrapeOver(listener.connect()); status != http.StatusOK {
 			t.Errorf("status %d", status)
 		}
