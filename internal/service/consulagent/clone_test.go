@@ -48,12 +48,15 @@ func TestCloneAfterRestart(t *testing.T) {
 	lab := newLab(t)
 	agent, _ := lab.agent(t, Options{RegisterNodeExporter: true})
 	within(t, 10*time.Second, func(ctx context.Context) error { return agent.Install(ctx, self, lab.epoch(t)) })
-	within(t, 2*time.Second, func(ctx context.Context) error { return agent.Register(ctx, nil) })
-	within(t, 2*time.Second, found(agent))
-
+	eventually(t, "the leader to have written that the node is here", func() error {
+		if lab.check(t, serfCheck) == nil {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	// It registers nothing itself: a sync of its own under way would write over what follows.
 	before, err := agent.running()
 	must(t, err)
-	before.agent.PauseSync() // its last word must not be that it is here
 	const winner = "127.0.7.9"
 	_, err = lab.api.Catalog().Register(&api.CatalogRegistration{
 		Node: nodeName, ID: self.NodeID, Address: winner,
