@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -242,6 +241,3 @@ func (l *lab) becomes(t *testing.T, who node) {
 		return strings.Count(log, "inventory read") > before, log[max(0, len(log)-300):]
 	})
 }
-
-// errNoAnswer marks a server that could not be asked.
-var errNoAnswer = errors.New("no answer")
