@@ -21,19 +21,15 @@ const serfCheck = "serfHealth"
 // as a snapshot that was resumed on another VM would. Where no server can be asked,
 // that is for the join to say.
 func (a *Agent) alone(ctx context.Context, running *instance) error {
-	with := running.credentials()
 	servers, err := a.serverAddresses(ctx)
 	if err != nil {
-		return err
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	verdicts := make(chan error, len(servers))
-	for _, server := range servers {
-		go func() { verdicts <- a.ask(ctx, server, with) }()
-	}
+	verdicts := a.askEach(ctx, servers, running.credentials())
 	for range servers {
-		err := <-verdicts
+		err := (<-verdicts).err
 		var clone *failure.Error
 		switch {
 		case errors.As(err, &clone):
@@ -45,9 +41,8 @@ func (a *Agent) alone(ctx context.Context, running *instance) error {
 	return nil
 }
 
-// cloned asks a server, before our agent joins, whether a
-// node of our name is alive at another address. Two VMs with one identity would
-// take each other's place in gossip and in the catalogue, to and fro: the second
+// cloned asks a server, before our agent joins, whether a node of our name is alive
+// at another address. Two VMs with one identity would take each other's place in gossip and in the catalogue, to and fro: the second
 // one stays out, and the first one never notices (F7). A node that died does not
 // count, so that a rebuilt VM comes in as soon as the servers have missed the old one.
 func (a *Agent) cloned(codec *msgpackrpc.MsgpackCodec, wanted credentials) error {

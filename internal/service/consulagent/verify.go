@@ -58,10 +58,7 @@ func (a *Agent) Verify(ctx context.Context, identity states.Identity, epoch stat
 	// addresses are used, and must not use up the servers' time (F35).
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
-	verdicts := make(chan verdict, len(servers))
-	for _, server := range servers {
-		go func() { verdicts <- verdict{server, a.ask(ctx, server, wanted)} }()
-	}
+	verdicts := a.askEach(ctx, servers, wanted)
 	accepted := 0
 	var away, refused []error
 	for range servers {
@@ -129,6 +126,15 @@ func (a *Agent) serverAddresses(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
+}
+
+// askEach asks all servers at once; there is one verdict of each.
+func (a *Agent) askEach(ctx context.Context, servers []string, wanted credentials) <-chan verdict {
+	verdicts := make(chan verdict, len(servers))
+	for _, server := range servers {
+		go func() { verdicts <- verdict{server, a.ask(ctx, server, wanted)} }()
+	}
+	return verdicts
 }
 
 // ask shows the credentials to one server, and asks again while it does not know
